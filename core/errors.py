@@ -1,0 +1,130 @@
+"""Every error that a caller can meet, under one base, each with its stable code."""
+
+from __future__ import annotations
+
+
+class InkqueueError(Exception):
+    """Something went wrong inside the service.
+
+    The class docstring's first line is the default message. `code` is the stable word that callers program against;
+    `param` names the field that is at fault, in dotted form, where one is.
+    """
+
+    code = "internal"
+
+    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
+        self.param = param
+
+    @property
+    def message(self) -> str:
+        """One sentence for people: what is wrong and what to do about it."""
+        return str(self.args[0])
+
+
+class MalformedRequest(InkqueueError):
+    """The request could not be understood."""
+
+    code = "malformed_request"
+
+
+class InvalidApiKey(InkqueueError):
+    """The API key is missing, unknown, expired or revoked."""
+
+    code = "invalid_api_key"
+
+
+class MissingScope(InkqueueError):
+    """This API key may not do that."""
+
+    code = "missing_scope"
+
+
+class InsufficientCredits(InkqueueError):
+    """The account has too few credits available for this job."""
+
+    code = "insufficient_credits"
+
+
+class NotFound(InkqueueError):
+    """There is nothing here under that id."""
+
+    code = "not_found"
+
+
+class ModelNotFound(InkqueueError):
+    """No model of that name is known here."""
+
+    code = "model_not_found"
+
+
+class ModelNotLoaded(InkqueueError):
+    """The model is known, but no worker serves it."""
+
+    code = "model_not_loaded"
+
+
+class AlreadyFinished(InkqueueError):
+    """The job has already ended."""
+
+    code = "already_finished"
+
+
+class ImageTooLarge(InkqueueError):
+    """The image is over the limit of bytes or pixels."""
+
+    code = "image_too_large"
+
+
+class UnsupportedImage(InkqueueError):
+    """The bytes are not an image of a supported type."""
+
+    code = "unsupported_image"
+
+
+class InvalidImage(InkqueueError):
+    """The image is damaged: its pixels cannot be decoded."""
+
+    code = "invalid_image"
+
+
+class TooManyImages(InkqueueError):
+    """The job holds more images than one job may."""
+
+    code = "too_many_images"
+
+
+class UrlNotAllowed(InkqueueError):
+    """The address of the image may not be fetched from here."""
+
+    code = "url_not_allowed"
+
+
+class UrlUnreachable(InkqueueError):
+    """The image could not be fetched from its address."""
+
+    code = "url_unreachable"
+
+
+class ModeNotAvailable(InkqueueError):
+    """This mode is not available."""
+
+    code = "mode_not_available"
+
+
+class QueueFull(InkqueueError):
+    """The queue is full; try again later."""
+
+    code = "queue_full"
+
+
+class Unavailable(InkqueueError):
+    """The service cannot take this on right now; try again later."""
+
+    code = "unavailable"
+
+
+class WorkerLost(InkqueueError):
+    """The workers that read this image were lost three times; it is given up."""
+
+    code = "worker_lost"

@@ -1,0 +1,125 @@
+"""Every setting of the service: environment variables, read once into one frozen object."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """What an operator can set; a wrong value stops the process at start.
+
+    A field `max_image_bytes` is set by `INKQUEUE_MAX_IMAGE_BYTES`; only the two addresses go by their usual names.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="INKQUEUE_", frozen=True, extra="ignore")
+
+    database_url: str = Field("postgresql+psycopg://inkqueue@localhost/inkqueue", validation_alias="DATABASE_URL")
+    """Postgres 15 or newer, as an SQLAlchemy address; `postgres://` is understood."""
+
+    redis_url: str = Field("redis://localhost:6379/0", validation_alias="REDIS_URL")
+    """Redis 7 or Valkey: tickets and notices; `redis+socket:///path` for a Unix socket."""
+
+    storage_url: str = "file:///var/lib/inkqueue/images"
+    """Where images rest: `file:///folder`, or `s3://bucket/prefix` with the usual AWS_ variables."""
+
+    models: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = ("ppocr-v6", "trocr-tiny")
+    """Models that workers serve, comma separated: `ppocr-v6`, `trocr-tiny`, a hub id, or a folder; the first is the
+    default of jobs that name none."""
+
+    model_dir: Path = Path(__file__).resolve().parent.parent / "models"
+    """Folder of the bundled models."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where TrOCR models run; `auto` takes CUDA where there is one, and the log says which."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of TrOCR models; `auto` is bfloat16 where the device computes in it, else float32."""
+
+    rows: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Lines that a model reads at once; 0 lets the model choose for its device. More rows raise lines per second and
+    the time of each line."""
+
+    decode_processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that turn image bytes into pixels, apart from the model's process."""
+
+    decode_timeout_s: Annotated[float, Field(gt=0, le=300)] = 20.0
+    """Longest time that one image may take to decode; after it the image fails as `invalid_image`."""
+
+    decode_memory_bytes: Annotated[int, Field(ge=2**28)] = 2 * 2**30
+    """Address space that a decoding process may take beyond what it starts with."""
+
+    lease_s: Annotated[float, Field(ge=3, le=300)] = 15.0
+    """A worker that is silent for so long is taken for dead, and its images are given back."""
+
+    stall_s: Annotated[float, Field(ge=5, le=600)] = 30.0
+    """A worker with lines in rows and no decode step for so long ends itself."""
+
+    max_image_bytes: Annotated[int, Field(ge=1024)] = 20 * 2**20
+    """Largest image file."""
+
+    max_image_pixels: Annotated[int, Field(ge=1024)] = 60_000_000
+    """Most pixels (width x height) of one image, judged from its header before anything is decoded."""
+
+    max_request_bytes: Annotated[int, Field(ge=1024)] = 256 * 2**20
+    """Largest request body."""
+
+    max_queued_images: Annotated[int, Field(ge=1)] = 1_000_000
+    """A submission that finds more images waiting than this is refused with `queue_full`."""
+
+    url_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
+    """Budget for fetching one image URL, all redirects included."""
+
+    url_allow_cidrs: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """Networks, comma separated, that image URLs may point to although they are private."""
+
+    url_allow_ports: Annotated[tuple[int, ...], NoDecode] = (80, 443)
+    """Ports that image URLs may name."""
+
+    signup_grant_credits: Annotated[int, Field(ge=0)] = 1000
+    """Credits that a new account starts with; one credit reads one line."""
+
+    api_threads: Annotated[int, Field(ge=2, le=1024)] = 32
+    """Requests that one API process answers at once, waiting ones included."""
+
+    api_processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """API processes."""
+
+    max_waiting_per_account: Annotated[int, Field(ge=0)] = 16
+    """Long polls of one account that may wait at once in one API process; one more is answered at once."""
+
+    log_format: Literal["console", "json"] = "json"
+    """Log lines for people or for machines."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least serious level that is logged."""
+
+    _split_lists = field_validator("models", "url_allow_cidrs", "url_allow_ports", mode="before")(_split)
+
+    @field_validator("database_url")
+    @classmethod
+    def _name_the_driver(cls, url: str) -> str:
+        for prefix in ("postgres://", "postgresql://"):
+            if url.startswith(prefix):
+                return "postgresql+psycopg://" + url.removeprefix(prefix)
+        return url
+
+    @property
+    def default_model(self) -> str:
+        """The model of jobs that name none."""
+        return self.models[0]
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read from the environment at the first call."""
+    return Settings()

@@ -1,0 +1,1 @@
+"""The GPU door: tickets become claims, claims become batches, batches become text."""

@@ -1,0 +1,85 @@
+"""The seam between the batcher and a model that reads lines: the values that cross it, and one protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.transcript import Flag, Word
+
+#: One text line: uint8 RGB of shape (H, W, 3), origin top left; H and W differ between lines.
+LinePixels = NDArray[np.uint8]
+
+
+class RecognizerOutOfMemory(Exception):
+    """The device had no room for these lines; the same lines in smaller groups may fit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """Which model this is, to the byte, and where it runs."""
+
+    #: The name that jobs ask for.
+    name: str
+    #: Commit of the hub repository, version of the package, or None for a folder without either.
+    revision: str | None
+    #: Lower-case hex digest of the weights file.
+    sha256: str
+    #: `cpu`, `cuda:0`, ...
+    device: str
+    #: `float32`, `bfloat16`, `float16`, ...
+    dtype: str
+    parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognition:
+    """What was read in one line."""
+
+    text: str
+    #: exp(mean log-probability of the tokens, end of line included), in [0, 1]; None when unknown.
+    confidence: float | None
+    words: tuple[Word, ...]
+    #: Token ids as generated, without the start token, with the end token where there is one.
+    tokens: tuple[int, ...]
+    #: Natural-log probability of each of `tokens`.
+    token_logprobs: tuple[float, ...]
+    flags: frozenset[Flag]
+
+
+class Recognizer(Protocol):
+    """A model with a fixed number of rows, each of which reads one line at a time.
+
+    All methods are called by one thread, which owns the device. Rows are named by the caller's keys.
+    """
+
+    @property
+    def card(self) -> ModelCard:
+        """Which model this is and where it runs."""
+
+    @property
+    def rows(self) -> int:
+        """The most lines that can be in rows at once, at least 1."""
+
+    def admit(self, lines: Mapping[str, LinePixels]) -> None:
+        """Encode lines together and give each a row, under its key; at most as many as rows are free.
+
+        Raises:
+            RecognizerOutOfMemory: There was no room on the device; none of `lines` was given a row.
+            Exception: The lines could not be encoded; none of them was given a row.
+        """
+
+    def step(self) -> Mapping[str, Recognition]:
+        """Advance every row by one token; return the lines that ended, whose rows are free again.
+
+        Raises:
+            RecognizerOutOfMemory: There was no room on the device; all rows are lost.
+            Exception: The step failed; all rows are lost.
+        """
+
+    def drop(self, keys: Collection[str]) -> None:
+        """Free the rows of these lines without a result; unknown keys are ignored."""
