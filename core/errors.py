@@ -34,12 +34,6 @@ class InvalidApiKey(InkqueueError):
     code = "invalid_api_key"
 
 
-class MissingScope(InkqueueError):
-    """This API key may not do that."""
-
-    code = "missing_scope"
-
-
 class InsufficientCredits(InkqueueError):
     """The account has too few credits available for this job."""
 
@@ -68,6 +62,12 @@ class AlreadyFinished(InkqueueError):
     """The job has already ended."""
 
     code = "already_finished"
+
+
+class Gone(InkqueueError):
+    """The job was deleted."""
+
+    code = "gone"
 
 
 class ImageTooLarge(InkqueueError):
@@ -110,12 +110,6 @@ class ModeNotAvailable(InkqueueError):
     """This mode is not available."""
 
     code = "mode_not_available"
-
-
-class QueueFull(InkqueueError):
-    """The queue is full; try again later."""
-
-    code = "queue_full"
 
 
 class Unavailable(InkqueueError):

@@ -73,9 +73,6 @@ class Settings(BaseSettings):
     max_request_bytes: Annotated[int, Field(ge=1024)] = 256 * 2**20
     """Largest request body."""
 
-    max_queued_images: Annotated[int, Field(ge=1)] = 1_000_000
-    """A submission that finds more images waiting than this is refused with `queue_full`."""
-
     url_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
     """Budget for fetching one image URL, all redirects included."""
 

@@ -1,0 +1,207 @@
+"""The tables, column by column; `migrations/` makes them, and a test holds the two together."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """All tables."""
+
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own declaration
+        str: Text,
+        int: BigInteger,
+        datetime: DateTime(timezone=True),
+        bytes: LargeBinary,
+        dict[str, Any]: JSONB,
+        list[Any]: JSONB,
+        list[str]: ARRAY(Text),
+        list[int]: ARRAY(BigInteger),
+    }
+
+
+class AccountRow(Base):
+    """Who pays. The running totals are written only together with a ledger row."""
+
+    __tablename__ = "accounts"
+    __table_args__ = (
+        CheckConstraint("held_micro >= 0", name="accounts_held_not_negative"),
+        CheckConstraint("balance_micro >= held_micro", name="accounts_available_not_negative"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    balance_micro: Mapped[int] = mapped_column(server_default="0")
+    held_micro: Mapped[int] = mapped_column(server_default="0")
+
+
+class KeyRow(Base):
+    """An API key: only its hash is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), index=True)
+    name: Mapped[str]
+    sha256: Mapped[bytes] = mapped_column(unique=True)
+    last_four: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    revoked_at: Mapped[datetime | None]
+
+
+class JobRow(Base):
+    """What a caller asked for, and how far it is."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("jobs_of_account", "account_id", "id"),
+        Index("jobs_to_purge", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL AND purged_at IS NULL")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    key_id: Mapped[str]
+    status: Mapped[str]
+    #: Rises with every change that a caller can see.
+    version: Mapped[int] = mapped_column(server_default="1")
+    model: Mapped[str]
+    mode: Mapped[str]
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    max_lines: Mapped[int]
+    caller_metadata: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    images_total: Mapped[int]
+    images_done: Mapped[int] = mapped_column(server_default="0")
+    images_succeeded: Mapped[int] = mapped_column(server_default="0")
+    lines_done: Mapped[int] = mapped_column(server_default="0")
+    lines_charged: Mapped[int] = mapped_column(server_default="0")
+    held_micro: Mapped[int]
+    charged_micro: Mapped[int] = mapped_column(server_default="0")
+    deleted_at: Mapped[datetime | None]
+    #: When the stored files of a deleted job were gone.
+    purged_at: Mapped[datetime | None]
+
+
+class ImageRow(Base):
+    """One image of a job: what is claimed, read, charged."""
+
+    __tablename__ = "images"
+    __table_args__ = (
+        Index("images_of_job", "job_id", "position", unique=True),
+        Index(
+            "images_waiting", "model", "priority", "account_id", "sequence", postgresql_where=text("status = 'queued'")
+        ),
+        Index("images_running", "worker_id", postgresql_where=text("status = 'running'")),
+        Index("images_running_of_account", "account_id", "model", postgresql_where=text("status = 'running'")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    account_id: Mapped[str]
+    model: Mapped[str]
+    mode: Mapped[str]
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    #: Age: the order in which images were submitted.
+    sequence: Mapped[int] = mapped_column(Identity(always=True))
+    #: Its place in the job, from 0.
+    position: Mapped[int]
+    #: The caller's own name for this image.
+    key: Mapped[str | None]
+    status: Mapped[str]
+    #: Fencing token: raised by each claim and by a cancel; what a worker does under an older one changes nothing.
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    #: How often a worker was lost while this image was in its rows.
+    losses: Mapped[int] = mapped_column(server_default="0")
+    worker_id: Mapped[str | None]
+    #: When the present attempt went to the model; None while the image only waits in a worker.
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    width: Mapped[int]
+    height: Mapped[int]
+    content_type: Mapped[str]
+    held_micro: Mapped[int]
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+
+
+class LineRow(Base):
+    """One line that was read."""
+
+    __tablename__ = "lines"
+
+    image_id: Mapped[str] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True)
+    #: Its place in reading order, from 0.
+    position: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    confidence: Mapped[float | None]
+    bbox: Mapped[list[int]]
+    flags: Mapped[list[str]]
+    words: Mapped[list[Any]] = mapped_column(JSONB)
+
+
+class WorkerRow(Base):
+    """A worker's lease: alive until `expires_at` on Postgres's clock."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    models: Mapped[list[Any]] = mapped_column(JSONB)
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+
+
+class LedgerRow(Base):
+    """One movement of credits, never changed; the sign of each kind is stated in `core/credits.py`.
+
+    No foreign key to jobs or images, so that deleting a job never touches the ledger.
+    """
+
+    __tablename__ = "ledger"
+    __table_args__ = (
+        Index("ledger_of_account", "account_id", "id"),
+        Index("ledger_of_job", "job_id", postgresql_where=text("job_id IS NOT NULL")),
+        Index(
+            "ledger_one_hold_a_job",
+            "job_id",
+            unique=True,
+            postgresql_where=text("kind = 'hold' AND image_id IS NULL"),
+        ),
+        Index(
+            "ledger_once_an_image",
+            "image_id",
+            "kind",
+            unique=True,
+            postgresql_where=text("image_id IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    kind: Mapped[str]
+    amount_micro: Mapped[int]
+    job_id: Mapped[str | None]
+    image_id: Mapped[str | None]
+    key_id: Mapped[str | None]
+    reason: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
