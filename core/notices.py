@@ -1,0 +1,98 @@
+"""Wake-ups between processes over Redis pub/sub; never the truth, so that a lost notice only costs a short wait."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+import structlog
+from redis import Redis
+from redis.client import PubSub
+from redis.exceptions import RedisError
+
+from core.redis_address import client_url, redis_client
+from core.settings import settings
+
+JOB_CHANGED = "inkqueue:job-changed"
+IMAGES_CANCELED = "inkqueue:images-canceled"
+_RECONNECT_S = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+def notify(channel: str, ids: Collection[str]) -> None:
+    """Tell all who listen that something happened to these ids; without Redis this does nothing."""
+    if not ids:
+        return
+    try:
+        redis_client().publish(channel, " ".join(ids))
+    except RedisError as exc:
+        _log.warning("a notice was not sent", channel=channel, error=str(exc))
+
+
+class Listener:
+    """One daemon thread that hears one channel and calls back with each id; it reconnects for ever."""
+
+    def __init__(self, channel: str, heard: Callable[[str], None]) -> None:
+        self._channel = channel
+        self._heard = heard
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name=f"listen {channel}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening, within about a second."""
+        self._stopped.set()
+
+    def _listen(self) -> None:
+        # A client of its own: the shared one gives up on a silent socket after a second.
+        client = Redis.from_url(client_url(settings().redis_url), socket_connect_timeout=1, health_check_interval=10)
+        while not self._stopped.is_set():
+            try:
+                with client.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
+                    pubsub.subscribe(self._channel)
+                    self._hear_all(pubsub)
+            except RedisError as exc:
+                _log.warning("notices are not heard; trying again", channel=self._channel, error=str(exc))
+                self._stopped.wait(_RECONNECT_S)
+        client.close()
+
+    def _hear_all(self, pubsub: PubSub) -> None:
+        while not self._stopped.is_set():
+            message = pubsub.get_message(timeout=1.0)
+            if message is not None:
+                for identifier in message["data"].decode().split():
+                    self._heard(identifier)
+
+
+class Waiters:
+    """Threads that wait for a change of a job; each is woken by the next notice about its job."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._events: dict[str, list[threading.Event]] = defaultdict(list)
+
+    @contextmanager
+    def waiting_for(self, job_id: str) -> Iterator[threading.Event]:
+        """An event that is set at each notice about this job while the block lasts."""
+        event = threading.Event()
+        with self._lock:
+            self._events[job_id].append(event)
+        try:
+            yield event
+        finally:
+            with self._lock:
+                self._events[job_id].remove(event)
+                if not self._events[job_id]:
+                    del self._events[job_id]
+
+    def wake(self, job_id: str) -> None:
+        """Set the events of all who wait for this job."""
+        with self._lock:
+            for event in self._events.get(job_id, ()):
+                event.set()

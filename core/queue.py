@@ -1,0 +1,82 @@
+"""Tickets: Celery messages that say "there is work for this model", and nothing more.
+
+Postgres holds the work. A ticket that is lost or doubled does no harm: the sweeper adds one, a surplus one finds
+nothing to claim.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from core.redis_address import redis_client
+from core.settings import settings
+
+#: Single-line images that one ticket stands for.
+SLICE_IMAGES = 16
+#: Most tickets that wait for one model: each starts a pump that goes on while there is work.
+MAX_WAITING_TICKETS = 16
+READ_TASK = "inkqueue.read"
+#: A ticket lasts while there is work for its model, so it may be delivered twice, which does no harm; an hour keeps
+#: that rare.
+_VISIBILITY_TIMEOUT_S = 3600
+
+_log = structlog.get_logger(__name__)
+
+
+def queue_name(model: str) -> str:
+    """The Celery queue of a model's tickets."""
+    return f"read:{model}"
+
+
+@lru_cache(maxsize=1)
+def celery_app() -> Celery:
+    """The Celery application, for the producer and for the worker alike."""
+    app = Celery("inkqueue", broker=settings().redis_url)
+    app.conf.update(
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": _VISIBILITY_TIMEOUT_S,
+            # kombu looks for messages of lost consumers only now and then; its defaults make that some 100 s.
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+            "socket_connect_timeout": 1,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+    )
+    return app
+
+
+def tickets_for(images: int) -> int:
+    """How many tickets so many waiting images are worth."""
+    return min(-(-images // SLICE_IMAGES), MAX_WAITING_TICKETS)
+
+
+def ring(model: str, *, tickets: int) -> None:
+    """Send tickets for a model; without Redis this does nothing, and the sweeper makes up for it."""
+    try:
+        with celery_app().producer_or_acquire() as producer:
+            for _ in range(tickets):
+                celery_app().send_task(READ_TASK, (model,), queue=queue_name(model), producer=producer, retry=False)
+    except (OperationalError, RedisError, OSError) as exc:
+        _log.warning("tickets were not sent; the sweeper sends them later", model=model, error=str(exc))
+
+
+def waiting_tickets(model: str) -> int:
+    """Tickets that no worker has taken yet.
+
+    Raises:
+        RedisError: Redis is away.
+    """
+    return redis_client().llen(queue_name(model))
