@@ -1,0 +1,165 @@
+"""What a worker does to images before they end: claim the most urgent, mark them as started, give them back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Select, func, select, text, tuple_, update
+
+from core import notices
+from core.database import transaction
+from core.locks import lock_jobs
+from core.states import Mode, Priority, Status
+from core.tables import ImageRow, JobRow
+
+#: A claim that lost all its candidates to other workers looks again, so often at most.
+_TRIES = 3
+
+# Who is next: strictly by priority; within one, accounts take turns (those with more running images later); within
+# an account by age. The recursion hops from one waiting (priority, account) to the next along the index, so that the
+# cost grows with the accounts that wait, not with their images.
+_MOST_URGENT = text(
+    """
+    WITH RECURSIVE waiting AS (
+        (SELECT priority, account_id FROM images
+         WHERE status = 'queued' AND model = :model
+         ORDER BY priority, account_id LIMIT 1)
+        UNION ALL
+        SELECT following.priority, following.account_id FROM waiting CROSS JOIN LATERAL (
+            SELECT priority, account_id FROM images
+            WHERE status = 'queued' AND model = :model
+              AND (priority, account_id) > (waiting.priority, waiting.account_id)
+            ORDER BY priority, account_id LIMIT 1) following
+    )
+    SELECT candidate.id, candidate.job_id
+    FROM waiting
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS images FROM images
+        WHERE status = 'running' AND account_id = waiting.account_id AND model = :model) running
+    CROSS JOIN LATERAL (
+        SELECT id, job_id, sequence, row_number() OVER (ORDER BY sequence) AS place FROM (
+            SELECT id, job_id, sequence FROM images
+            WHERE status = 'queued' AND model = :model
+              AND priority = waiting.priority AND account_id = waiting.account_id
+            ORDER BY sequence LIMIT :most) oldest) candidate
+    ORDER BY waiting.priority, running.images + candidate.place, candidate.sequence
+    LIMIT :most
+    """
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """An image that this worker may read, until its lease or this attempt ends."""
+
+    image_id: str
+    job_id: str
+    #: The fencing token.
+    attempt: int
+    mode: Mode
+    priority: Priority
+    #: Whether a worker was lost while it read this image, so that it must be read alone.
+    suspect: bool
+
+
+def claim(worker_id: str, model: str, *, most: int) -> list[Claim]:
+    """Take up to `most` of the images that wait for this model, the most urgent first."""
+    for _ in range(_TRIES):
+        with transaction() as connection:
+            candidates = connection.execute(_MOST_URGENT, {"model": model, "most": most}).all()
+            if not candidates:
+                return []
+            started_jobs = _start_jobs(connection, {row.job_id for row in candidates})
+            claims = _take(connection, worker_id, [row.id for row in candidates])
+        notices.notify(notices.JOB_CHANGED, started_jobs)
+        if claims:
+            return claims
+    return []
+
+
+def _start_jobs(connection: Connection, job_ids: Collection[str]) -> list[str]:
+    # A job before its images, in the order of locks; one that somebody else holds is started by the next claim.
+    free = (
+        select(JobRow.id)
+        .where(JobRow.id.in_(job_ids), JobRow.status == Status.QUEUED)
+        .order_by(JobRow.id)
+        .with_for_update(skip_locked=True, key_share=True)
+    )
+    started = connection.execute(
+        update(JobRow)
+        .where(JobRow.id.in_(free.scalar_subquery()))
+        .values(status=Status.RUNNING, started_at=func.now(), version=JobRow.version + 1)
+        .returning(JobRow.id)
+    )
+    return list(started.scalars())
+
+
+def _take(connection: Connection, worker_id: str, image_ids: Sequence[str]) -> list[Claim]:
+    free = (
+        select(ImageRow.id)
+        .join(JobRow, JobRow.id == ImageRow.job_id)
+        .where(ImageRow.id.in_(image_ids), ImageRow.status == Status.QUEUED, JobRow.status == Status.RUNNING)
+        .with_for_update(skip_locked=True, of=ImageRow)
+    )
+    rows = connection.execute(
+        update(ImageRow)
+        .where(ImageRow.id.in_(free.scalar_subquery()))
+        .values(status=Status.RUNNING, worker_id=worker_id, attempt=ImageRow.attempt + 1, started_at=None)
+        .returning(
+            ImageRow.id,
+            ImageRow.job_id,
+            ImageRow.attempt,
+            ImageRow.mode,
+            ImageRow.priority,
+            ImageRow.losses,
+            ImageRow.sequence,
+        )
+    ).all()
+    return [
+        Claim(
+            image_id=row.id,
+            job_id=row.job_id,
+            attempt=row.attempt,
+            mode=Mode(row.mode),
+            priority=Priority(row.priority),
+            suspect=row.losses > 0,
+        )
+        for row in sorted(rows, key=lambda row: (row.priority, row.sequence))
+    ]
+
+
+def mark_started(claims: Sequence[Claim]) -> None:
+    """Write down that these images go to the model now: if the worker is lost, they are the suspects."""
+    with transaction(durable=False) as connection:
+        # An image that somebody else holds is about to be canceled: waiting for it here could end in a deadlock.
+        ours = _standing(claims).with_for_update(skip_locked=True)
+        connection.execute(
+            update(ImageRow).where(ImageRow.id.in_(ours.scalar_subquery())).values(started_at=func.now())
+        )
+
+
+def give_back(claims: Sequence[Claim]) -> None:
+    """Return images unread to the queue, without a loss; those that ended meanwhile stay as they are."""
+    if not claims:
+        return
+    with transaction() as connection:
+        lock_jobs(connection, {claim.job_id for claim in claims})
+        connection.execute(
+            update(ImageRow)
+            .where(ImageRow.id.in_(_standing(claims).scalar_subquery()))
+            .values(status=Status.QUEUED, worker_id=None, started_at=None)
+        )
+
+
+def _standing(claims: Collection[Claim]) -> Select[str]:
+    return select(ImageRow.id).where(
+        tuple_(ImageRow.id, ImageRow.attempt).in_([(claim.image_id, claim.attempt) for claim in claims]),
+        ImageRow.status == Status.RUNNING,
+    )
+
+
+def still_ours(claims: Collection[Claim]) -> set[str]:
+    """Ids of those images whose attempt still stands: neither canceled nor taken away."""
+    with transaction() as connection:
+        return set(connection.execute(_standing(claims)).scalars())

@@ -1,0 +1,262 @@
+"""Jobs as their callers see them: one job with its images and lines, or a page of jobs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, or_, select
+
+from core.accounts import Caller
+from core.errors import Gone, NotFound
+from core.states import Mode, Priority, Status
+from core.tables import ImageRow, JobRow, LineRow
+from core.transcript import BoundingBox, Flag, Line, Word, joined_text, whole_text
+
+#: Images that are embedded in a job; the others are read page by page.
+EMBEDDED_IMAGES = 100
+#: A queue position is counted up to here; behind it, it is unknown.
+_COUNTED_POSITIONS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorView:
+    """Why something failed."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageView:
+    """One image of a job and what was read in it."""
+
+    id: str
+    key: str | None
+    index: int
+    status: Status
+    width: int
+    height: int
+    error: ErrorView | None
+    lines: tuple[Line, ...]
+
+    @property
+    def text(self) -> str | None:
+        """The lines' texts in reading order; None while it has not been read."""
+        return joined_text(self.lines) if self.status is Status.SUCCEEDED else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobView:
+    """One job; `images` are those from its first on, at most `EMBEDDED_IMAGES`."""
+
+    id: str
+    status: Status
+    version: int
+    model: str
+    mode: Mode
+    priority: Priority
+    max_lines: int
+    metadata: dict[str, str]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    images_total: int
+    images_done: int
+    lines_done: int
+    lines_charged: int
+    held_micro: int
+    charged_micro: int
+    queue_position: int | None
+    text: str | None
+    images: tuple[ImageView, ...]
+    error: ErrorView | None
+
+
+def job_version(connection: Connection, caller: Caller, job_id: str) -> tuple[int, Status]:
+    """The version and state of a job, cheaply, for those who wait for a change.
+
+    Raises:
+        NotFound: The account has no such job.
+        Gone: It was deleted.
+    """
+    row = _job_row(connection, caller, job_id)
+    return row.version, Status(row.status)
+
+
+def job_view(connection: Connection, caller: Caller, job_id: str) -> JobView:
+    """A job with its first images and its whole text so far.
+
+    Raises:
+        NotFound: The account has no such job.
+        Gone: It was deleted.
+    """
+    row = _job_row(connection, caller, job_id)
+    images = images_of(connection, job_id, first=0, most=EMBEDDED_IMAGES)
+    return _view(
+        row,
+        images=images,
+        text=_text(connection, row, images),
+        error=_first_error(connection, row),
+        queue_position=_queue_position(connection, row),
+    )
+
+
+def all_images(connection: Connection, caller: Caller, job_id: str) -> tuple[ImageView, ...]:
+    """Every image of a job, with its lines.
+
+    Raises:
+        NotFound: The account has no such job.
+        Gone: It was deleted.
+    """
+    row = _job_row(connection, caller, job_id)
+    return images_of(connection, job_id, first=0, most=row.images_total)
+
+
+def list_jobs(connection: Connection, caller: Caller, *, before: str | None, most: int) -> tuple[JobView, ...]:
+    """The caller's jobs, newest first, without their images; `before` is the id of the last one of the page before."""
+    query = select(JobRow.__table__).where(JobRow.account_id == caller.account_id, JobRow.deleted_at.is_(None))
+    if before is not None:
+        query = query.where(JobRow.id < before)
+    rows = connection.execute(query.order_by(JobRow.id.desc()).limit(most)).all()
+    return tuple(_view(row, images=(), text=None, error=None, queue_position=None) for row in rows)
+
+
+def images_of(connection: Connection, job_id: str, *, first: int, most: int) -> tuple[ImageView, ...]:
+    """Images of a job by index, from `first` on, with their lines."""
+    rows = connection.execute(
+        select(ImageRow.__table__)
+        .where(ImageRow.job_id == job_id, ImageRow.position >= first)
+        .order_by(ImageRow.position)
+        .limit(most)
+    ).all()
+    lines = _lines(connection, [row.id for row in rows])
+    return tuple(
+        ImageView(
+            id=row.id,
+            key=row.key,
+            index=row.position,
+            status=Status(row.status),
+            width=row.width,
+            height=row.height,
+            error=ErrorView(code=row.error_code, message=row.error_message) if row.error_code else None,
+            lines=tuple(lines[row.id]),
+        )
+        for row in rows
+    )
+
+
+def _job_row(connection: Connection, caller: Caller, job_id: str) -> Row[Any]:
+    row = connection.execute(
+        select(JobRow.__table__).where(JobRow.id == job_id, JobRow.account_id == caller.account_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job_id}")
+    if row.deleted_at is not None:
+        raise Gone(f"job {job_id} was deleted")
+    return row
+
+
+def _view(
+    row: Row[Any],
+    *,
+    images: tuple[ImageView, ...],
+    text: str | None,
+    error: ErrorView | None,
+    queue_position: int | None,
+) -> JobView:
+    return JobView(
+        id=row.id,
+        status=Status(row.status),
+        version=row.version,
+        model=row.model,
+        mode=Mode(row.mode),
+        priority=Priority(row.priority),
+        max_lines=row.max_lines,
+        metadata=row.caller_metadata,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        images_total=row.images_total,
+        images_done=row.images_done,
+        lines_done=row.lines_done,
+        lines_charged=row.lines_charged,
+        held_micro=row.held_micro,
+        charged_micro=row.charged_micro,
+        queue_position=queue_position,
+        text=text,
+        images=images,
+        error=error,
+    )
+
+
+def _lines(connection: Connection, image_ids: Sequence[str]) -> dict[str, list[Line]]:
+    lines: dict[str, list[Line]] = defaultdict(list)
+    rows = connection.execute(
+        select(LineRow.__table__).where(LineRow.image_id.in_(image_ids)).order_by(LineRow.image_id, LineRow.position)
+    )
+    for row in rows:
+        lines[row.image_id].append(
+            Line(
+                index=row.position,
+                text=row.text,
+                confidence=row.confidence,
+                bbox=BoundingBox(**dict(zip(("xmin", "ymin", "xmax", "ymax"), row.bbox, strict=True))),
+                flags=tuple(Flag(flag) for flag in row.flags),
+                words=tuple(Word(**word) for word in row.words),
+            )
+        )
+    return lines
+
+
+def _text(connection: Connection, row: Row[Any], embedded: Sequence[ImageView]) -> str | None:
+    if row.images_succeeded == 0:
+        return None
+    if row.images_total <= len(embedded):
+        return whole_text([image.text for image in embedded])
+    texts = connection.execute(
+        select(LineRow.text)
+        .join(ImageRow, ImageRow.id == LineRow.image_id)
+        .where(ImageRow.job_id == row.id)
+        .order_by(ImageRow.position, LineRow.position)
+    ).scalars()
+    return whole_text(list(texts))
+
+
+def _first_error(connection: Connection, row: Row[Any]) -> ErrorView | None:
+    if Status(row.status) is not Status.FAILED:
+        return None
+    first = connection.execute(
+        select(ImageRow.error_code, ImageRow.error_message)
+        .where(ImageRow.job_id == row.id, ImageRow.error_code.is_not(None))
+        .order_by(ImageRow.position)
+        .limit(1)
+    ).one_or_none()
+    return ErrorView(code=first.error_code, message=first.error_message) if first else None
+
+
+def _queue_position(connection: Connection, row: Row[Any]) -> int | None:
+    if Status(row.status) is not Status.QUEUED:
+        return None
+    own_first = (
+        select(func.min(ImageRow.sequence))
+        .where(ImageRow.job_id == row.id, ImageRow.status == Status.QUEUED)
+        .scalar_subquery()
+    )
+    ahead = (
+        select(ImageRow.id)
+        .where(
+            ImageRow.model == row.model,
+            ImageRow.status == Status.QUEUED,
+            or_(
+                ImageRow.priority < row.priority,
+                and_(ImageRow.priority == row.priority, ImageRow.sequence < own_first),
+            ),
+        )
+        .limit(_COUNTED_POSITIONS + 1)
+    )
+    count = connection.execute(select(func.count()).select_from(ahead.subquery())).scalar_one()
+    return count if count <= _COUNTED_POSITIONS else None

@@ -1,0 +1,216 @@
+"""What a caller does to a job: submit it, cancel it, delete it. Each is one transaction, then tickets or notices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from core import credits, notices, queue
+from core.accounts import Caller
+from core.database import transaction
+from core.errors import AlreadyFinished, Gone, NotFound
+from core.ids import new_id
+from core.images import ImageHeader
+from core.settings import settings
+from core.states import Mode, Priority, Status
+from core.storage import image_key, image_store, images_prefix
+from core.tables import ImageRow, JobRow
+
+#: Most images of one job (the API's contract).
+MAX_IMAGES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewImage:
+    """An image of a submission, judged by its header."""
+
+    data: bytes
+    header: ImageHeader
+    #: The caller's own name for it.
+    key: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """A validated submission."""
+
+    model: str
+    mode: Mode
+    priority: Priority
+    max_lines: int
+    metadata: Mapping[str, str]
+    images: Sequence[NewImage]
+
+
+def submit(caller: Caller, new: NewJob) -> str:
+    """Store a job's images, then its rows and its hold in one transaction, then send tickets; return its id.
+
+    Raises:
+        InsufficientCredits: The account cannot pay for it; nothing is kept.
+        Unavailable: Postgres or the storage cannot be reached; nothing is kept.
+    """
+    job_id = new_id("job")
+    image_ids = [new_id("img") for _ in new.images]
+    held_micro = credits.LINE_PRICE_MICRO * len(new.images)
+    with transaction() as connection:
+        # Before anything is stored, so that who cannot pay does not fill the disk; judged again under the lock below.
+        credits.check_available(credits.credit(connection, caller.account_id), held_micro)
+    store = image_store(settings())
+    store.put_many({image_key(job_id, i): image.data for i, image in zip(image_ids, new.images, strict=True)})
+    try:
+        with transaction() as connection:
+            _insert(connection, caller, new, job_id, image_ids, held_micro)
+            credits.hold(
+                connection,
+                account_id=caller.account_id,
+                job_id=job_id,
+                key_id=caller.key_id,
+                amount_micro=held_micro,
+            )
+    except Exception:
+        store.delete_prefix(images_prefix(job_id))
+        raise
+    queue.ring(new.model, tickets=queue.tickets_for(len(new.images)))
+    return job_id
+
+
+def _insert(
+    connection: Connection, caller: Caller, new: NewJob, job_id: str, image_ids: Sequence[str], held_micro: int
+) -> None:
+    connection.execute(
+        insert(JobRow).values(
+            id=job_id,
+            account_id=caller.account_id,
+            key_id=caller.key_id,
+            status=Status.QUEUED,
+            model=new.model,
+            mode=new.mode,
+            priority=new.priority,
+            max_lines=new.max_lines,
+            caller_metadata=dict(new.metadata),
+            images_total=len(new.images),
+            held_micro=held_micro,
+        )
+    )
+    connection.execute(
+        insert(ImageRow),
+        [
+            {
+                "id": image_id,
+                "job_id": job_id,
+                "account_id": caller.account_id,
+                "model": new.model,
+                "mode": new.mode,
+                "priority": new.priority,
+                "position": position,
+                "key": image.key,
+                "status": Status.QUEUED,
+                "width": image.header.width,
+                "height": image.header.height,
+                "content_type": image.header.content_type,
+                "held_micro": credits.LINE_PRICE_MICRO,
+            }
+            for position, (image_id, image) in enumerate(zip(image_ids, new.images, strict=True))
+        ],
+    )
+
+
+def cancel(caller: Caller, job_id: str) -> None:
+    """End a job's unfinished images, free; what was read stays charged and readable.
+
+    Raises:
+        NotFound: The account has no such job.
+        AlreadyFinished: It ended before.
+    """
+    with transaction() as connection:
+        status = locked_status(connection, caller, job_id)
+        if status.terminal:
+            raise AlreadyFinished(f"the job has already ended: {status}")
+        image_ids = _cancel_images(connection, caller, job_id)
+    notices.notify(notices.IMAGES_CANCELED, image_ids)
+    notices.notify(notices.JOB_CHANGED, [job_id])
+
+
+def delete_job(caller: Caller, job_id: str) -> None:
+    """Delete a job's images and text at once, canceling what still runs; its ledger entries stay.
+
+    Raises:
+        NotFound: The account has no such job.
+        Gone: It was deleted before.
+    """
+    canceled: list[str] = []
+    with transaction() as connection:
+        if not locked_status(connection, caller, job_id).terminal:
+            canceled = _cancel_images(connection, caller, job_id)
+        connection.execute(delete(ImageRow).where(ImageRow.job_id == job_id))
+        connection.execute(
+            update(JobRow)
+            .where(JobRow.id == job_id)
+            .values(deleted_at=func.now(), caller_metadata={}, version=JobRow.version + 1)
+        )
+    notices.notify(notices.IMAGES_CANCELED, canceled)
+    notices.notify(notices.JOB_CHANGED, [job_id])
+    purge(job_id)
+
+
+def purge(job_id: str) -> None:
+    """Remove the stored files of a deleted job; the sweeper does so again where this was cut short."""
+    image_store(settings()).delete_prefix(images_prefix(job_id))
+    with transaction() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == job_id).values(purged_at=func.now()))
+
+
+def locked_status(connection: Connection, caller: Caller, job_id: str) -> Status:
+    """The state of one of the caller's jobs, which stays as it is until the transaction ends.
+
+    Raises:
+        NotFound: The account has no such job.
+        Gone: It was deleted.
+    """
+    row = connection.execute(
+        select(JobRow.status, JobRow.deleted_at)
+        .where(JobRow.id == job_id, JobRow.account_id == caller.account_id)
+        .with_for_update(key_share=True)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job_id}")
+    if row.deleted_at is not None:
+        raise Gone(f"job {job_id} was deleted")
+    return Status(row.status)
+
+
+def _cancel_images(connection: Connection, caller: Caller, job_id: str) -> list[str]:
+    ended = connection.execute(
+        update(ImageRow)
+        .where(ImageRow.job_id == job_id, ImageRow.status.in_([Status.QUEUED, Status.RUNNING]))
+        .values(status=Status.CANCELED, attempt=ImageRow.attempt + 1, finished_at=func.now())
+        .returning(ImageRow.id, ImageRow.held_micro)
+    ).all()
+    released_micro = sum(row.held_micro for row in ended)
+    connection.execute(
+        update(JobRow)
+        .where(JobRow.id == job_id)
+        .values(
+            status=Status.CANCELED,
+            version=JobRow.version + 1,
+            finished_at=func.now(),
+            images_done=JobRow.images_done + len(ended),
+            held_micro=JobRow.held_micro - released_micro,
+        )
+    )
+    credits.post(
+        connection,
+        [
+            credits.Entry(
+                account_id=caller.account_id,
+                kind=credits.EntryKind.RELEASE,
+                amount_micro=row.held_micro,
+                job_id=job_id,
+                image_id=row.id,
+            )
+            for row in ended
+        ],
+    )
+    return [row.id for row in ended]

@@ -1,0 +1,98 @@
+"""Workers' leases: one row a worker, alive on Postgres's clock; what a dead worker held goes back to the queue."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from core.database import transaction
+from core.errors import WorkerLost
+from core.ids import new_id
+from core.locks import lock_jobs
+from core.outcomes import Outcome, finish_in
+from core.settings import settings
+from core.states import Status
+from core.tables import ImageRow, WorkerRow
+
+#: An image that was in the rows of so many lost workers is given up.
+MAX_LOSSES = 3
+
+
+def register(models: Sequence[dict[str, Any]]) -> str:
+    """Take out a lease for a worker that serves these models (name, revision, sha256, device, ...); return its id."""
+    worker_id = new_id("wrk")
+    with transaction() as connection:
+        connection.execute(
+            insert(WorkerRow).values(id=worker_id, host=socket.gethostname(), models=list(models), expires_at=_expiry())
+        )
+    return worker_id
+
+
+def renew(worker_id: str) -> bool:
+    """Prolong a lease; False when it has run out and its images were given away, so that the worker must end."""
+    with transaction() as connection:
+        return (
+            connection.execute(
+                update(WorkerRow).where(WorkerRow.id == worker_id).values(expires_at=_expiry()).returning(WorkerRow.id)
+            ).scalar_one_or_none()
+            is not None
+        )
+
+
+def resign(worker_id: str) -> None:
+    """Let a lease run out now, by one's own will: the sweeper clears it away, with anything that is still under it."""
+    with transaction() as connection:
+        connection.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(expires_at=func.now()))
+
+
+def served_models(connection: Connection) -> list[dict[str, Any]]:
+    """The models that living workers serve, each once, by name."""
+    rows = connection.execute(
+        select(WorkerRow.models).where(WorkerRow.expires_at > func.now()).order_by(WorkerRow.id)
+    ).scalars()
+    served = {model["name"]: model for models in rows for model in models}
+    return [served[name] for name in sorted(served)]
+
+
+def expire_dead(connection: Connection) -> list[str]:
+    """End the leases of silent workers and give their images back; return the jobs that ended by it."""
+    dead = (
+        connection.execute(
+            select(WorkerRow.id).where(WorkerRow.expires_at <= func.now()).with_for_update(skip_locked=True)
+        )
+        .scalars()
+        .all()
+    )
+    if not dead:
+        return []
+    held = select(ImageRow.job_id).where(ImageRow.worker_id.in_(dead), ImageRow.status == Status.RUNNING)
+    lock_jobs(connection, set(connection.execute(held).scalars()))
+    connection.execute(
+        update(ImageRow)
+        .where(ImageRow.worker_id.in_(dead), ImageRow.status == Status.RUNNING, ImageRow.started_at.is_not(None))
+        .values(losses=ImageRow.losses + 1)
+    )
+    given_up = connection.execute(
+        select(ImageRow.id, ImageRow.job_id, ImageRow.attempt).where(
+            ImageRow.worker_id.in_(dead), ImageRow.status == Status.RUNNING, ImageRow.losses >= MAX_LOSSES
+        )
+    ).all()
+    changed = finish_in(
+        connection,
+        [Outcome(image_id=row.id, job_id=row.job_id, attempt=row.attempt, error=WorkerLost()) for row in given_up],
+    )
+    connection.execute(
+        update(ImageRow)
+        .where(ImageRow.worker_id.in_(dead), ImageRow.status == Status.RUNNING)
+        .values(status=Status.QUEUED, worker_id=None, started_at=None)
+    )
+    connection.execute(delete(WorkerRow).where(WorkerRow.id.in_(dead)))
+    return changed
+
+
+def _expiry() -> Any:
+    return func.now() + timedelta(seconds=settings().lease_s)

@@ -1,0 +1,156 @@
+"""The end of images: text, charge, counters and the job's state, in one transaction for all that ended together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+
+from core import credits, notices
+from core.credits import Entry, EntryKind
+from core.database import transaction
+from core.errors import InkqueueError
+from core.locks import lock_jobs
+from core.states import Status, ended_as
+from core.tables import ImageRow, JobRow, LineRow
+from core.transcript import Flag, Line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How the reading of one image ended: with lines, or with an error."""
+
+    image_id: str
+    job_id: str
+    #: The fencing token under which it was read.
+    attempt: int
+    lines: tuple[Line, ...] = ()
+    error: InkqueueError | None = None
+
+    @property
+    def charged_lines(self) -> int:
+        """Lines that are paid for: blank ones are free."""
+        return sum(Flag.BLANK not in line.flags for line in self.lines)
+
+
+def finish(outcomes: Sequence[Outcome]) -> None:
+    """Write how images ended; an outcome whose attempt no longer stands changes nothing."""
+    with transaction() as connection:
+        changed = finish_in(connection, outcomes)
+    notices.notify(notices.JOB_CHANGED, changed)
+
+
+def finish_in(connection: Connection, outcomes: Sequence[Outcome]) -> list[str]:
+    """Do what `finish` does inside a transaction of the caller's; return the jobs to tell of."""
+    accounts = lock_jobs(connection, {outcome.job_id for outcome in outcomes})
+    held = _end_images(connection, outcomes)
+    accepted = [outcome for outcome in outcomes if outcome.image_id in held]
+    if not accepted:
+        return []
+    _insert_lines(connection, accepted)
+    entries = [entry for outcome in accepted for entry in _entries(outcome, accounts, held[outcome.image_id])]
+    _count(connection, accepted, entries)
+    credits.post(connection, entries)
+    return list({outcome.job_id for outcome in accepted})
+
+
+def _end_images(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, int]:
+    attempts = {outcome.image_id: outcome.attempt for outcome in outcomes}
+    # Locked first and compared here, so that one UPDATE can tell afterwards exactly which images it ended.
+    standing = connection.execute(
+        select(ImageRow.id, ImageRow.attempt, ImageRow.held_micro)
+        .where(ImageRow.id.in_(list(attempts)), ImageRow.status == Status.RUNNING)
+        .order_by(ImageRow.id)
+        .with_for_update(key_share=True)
+    ).all()
+    held = {row.id: row.held_micro for row in standing if row.attempt == attempts[row.id]}
+    changes = [
+        {
+            "image": outcome.image_id,
+            "status": Status.FAILED if outcome.error else Status.SUCCEEDED,
+            "error_code": outcome.error.code if outcome.error else None,
+            "error_message": outcome.error.message if outcome.error else None,
+        }
+        for outcome in outcomes
+        if outcome.image_id in held
+    ]
+    if changes:
+        connection.execute(
+            update(ImageRow)
+            .where(ImageRow.id == bindparam("image"))
+            .values(
+                status=bindparam("status"),
+                error_code=bindparam("error_code"),
+                error_message=bindparam("error_message"),
+                finished_at=func.now(),
+            ),
+            changes,
+        )
+    return held
+
+
+def _insert_lines(connection: Connection, outcomes: Iterable[Outcome]) -> None:
+    rows = [
+        {
+            "image_id": outcome.image_id,
+            "position": line.index,
+            "text": line.text,
+            "confidence": line.confidence,
+            "bbox": [line.bbox.xmin, line.bbox.ymin, line.bbox.xmax, line.bbox.ymax],
+            "flags": [flag.value for flag in line.flags],
+            "words": [{"text": word.text, "confidence": word.confidence} for word in line.words],
+        }
+        for outcome in outcomes
+        for line in outcome.lines
+    ]
+    if rows:
+        connection.execute(insert(LineRow), rows)
+
+
+def _entries(outcome: Outcome, accounts: dict[str, str], held_micro: int) -> list[Entry]:
+    captured_micro = outcome.charged_lines * credits.LINE_PRICE_MICRO
+    amounts = {EntryKind.CAPTURE: captured_micro, EntryKind.RELEASE: held_micro - captured_micro}
+    return [
+        Entry(
+            account_id=accounts[outcome.job_id],
+            kind=kind,
+            amount_micro=amount_micro,
+            job_id=outcome.job_id,
+            image_id=outcome.image_id,
+        )
+        for kind, amount_micro in amounts.items()
+        if amount_micro
+    ]
+
+
+def _count(connection: Connection, outcomes: Sequence[Outcome], entries: Sequence[Entry]) -> None:
+    captured: dict[str, int] = defaultdict(int)
+    settled: dict[str, int] = defaultdict(int)
+    for entry in entries:
+        assert entry.job_id is not None
+        settled[entry.job_id] += entry.amount_micro
+        captured[entry.job_id] += entry.amount_micro if entry.kind is EntryKind.CAPTURE else 0
+    by_job: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_job[outcome.job_id].append(outcome)
+    for job_id, ended in by_job.items():
+        succeeded = sum(outcome.error is None for outcome in ended)
+        row = connection.execute(
+            update(JobRow)
+            .where(JobRow.id == job_id)
+            .values(
+                version=JobRow.version + 1,
+                images_done=JobRow.images_done + len(ended),
+                images_succeeded=JobRow.images_succeeded + succeeded,
+                lines_done=JobRow.lines_done + sum(len(outcome.lines) for outcome in ended),
+                lines_charged=JobRow.lines_charged + sum(outcome.charged_lines for outcome in ended),
+                held_micro=JobRow.held_micro - settled[job_id],
+                charged_micro=JobRow.charged_micro + captured[job_id],
+            )
+            .returning(JobRow.images_total, JobRow.images_done, JobRow.images_succeeded)
+        ).one()
+        if row.images_done == row.images_total:
+            status = ended_as(images_total=row.images_total, images_succeeded=row.images_succeeded)
+            connection.execute(update(JobRow).where(JobRow.id == job_id).values(status=status, finished_at=func.now()))
