@@ -1,0 +1,111 @@
+"""Stand-ins for parts that cost time, memory or a device; they honour the same protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+
+from core.transcript import Word
+from worker.batcher import AdmitReason
+from worker.recognizer import LinePixels, ModelCard, Recognition, RecognizerOutOfMemory
+
+_CARD = ModelCard(name="fake", revision=None, sha256="0" * 64, device="cpu", dtype="float32", parameters=0)
+
+
+def line_of(tokens: int) -> LinePixels:
+    """A line that takes `FakeRecognizer` so many steps: its height."""
+    return np.zeros((tokens, 8, 3), np.uint8)
+
+
+def recognition_of(text: str) -> Recognition:
+    """A recognition of this text, sure of it."""
+    return Recognition(
+        text=text,
+        confidence=1.0,
+        words=tuple(Word(text=word, confidence=1.0) for word in text.split()),
+        tokens=(),
+        token_logprobs=(),
+        flags=frozenset(),
+    )
+
+
+class FakeRecognizer:
+    """Reads a line of height n in n steps as "text of <key>", and fails where it is told to.
+
+    Args:
+        rows: Lines at once.
+        unreadable: Keys whose lines cannot be encoded.
+        poisonous: Keys whose lines fail any step that they are in.
+        memory_rows: Rows that there is memory for; it runs out when more would be in use.
+        on_step: Called in the middle of each step.
+    """
+
+    def __init__(
+        self,
+        rows: int = 4,
+        *,
+        unreadable: Collection[str] = (),
+        poisonous: Collection[str] = (),
+        memory_rows: int | None = None,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._rows = rows
+        self.unreadable = unreadable
+        self.poisonous = poisonous
+        self.memory_rows = rows if memory_rows is None else memory_rows
+        self._on_step = on_step
+        #: Steps that each line in rows still takes.
+        self.steps_left: dict[str, int] = {}
+        #: The keys of each group that was admitted.
+        self.admitted: list[tuple[str, ...]] = []
+
+    @property
+    def card(self) -> ModelCard:
+        return _CARD
+
+    @property
+    def rows(self) -> int:
+        return self._rows
+
+    def admit(self, lines: Mapping[str, LinePixels]) -> None:
+        assert lines, "an empty group"
+        assert self.steps_left.keys().isdisjoint(lines), "a line got a second row"
+        assert len(self.steps_left) + len(lines) <= self._rows, "more lines than rows"
+        if len(self.steps_left) + len(lines) > self.memory_rows:
+            raise RecognizerOutOfMemory
+        if not lines.keys().isdisjoint(self.unreadable):
+            raise ValueError("unreadable")
+        self.admitted.append(tuple(lines))
+        self.steps_left.update((key, pixels.shape[0]) for key, pixels in lines.items())
+
+    def step(self) -> Mapping[str, Recognition]:
+        self._on_step()
+        if len(self.steps_left) > self.memory_rows:
+            self.steps_left.clear()
+            raise RecognizerOutOfMemory
+        if not self.steps_left.keys().isdisjoint(self.poisonous):
+            self.steps_left.clear()
+            raise ValueError("poisonous")
+        self.steps_left = {key: left - 1 for key, left in self.steps_left.items()}
+        ended = [key for key, left in self.steps_left.items() if left <= 0]
+        self.drop(ended)
+        return {key: recognition_of(f"text of {key}") for key in ended}
+
+    def drop(self, keys: Collection[str]) -> None:
+        self.steps_left = {key: left for key, left in self.steps_left.items() if key not in keys}
+
+
+class SilentObserver:
+    """A `BatchObserver` that tells nobody."""
+
+    def admitted(
+        self, *, lines: int, jobs: int, reason: AdmitReason, encode_s: float, waits_s: Sequence[float]
+    ) -> None:
+        pass
+
+    def stepped(self, *, rows: int, jobs: int, step_s: float) -> None:
+        pass
+
+    def ran_out_of_memory(self, *, row_limit: int) -> None:
+        pass

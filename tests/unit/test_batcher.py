@@ -1,0 +1,312 @@
+"""What becomes of lines that are given to the batcher."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.fakes import FakeRecognizer, SilentObserver, line_of
+from worker.batcher import AdmitReason, Batcher, BatcherStopped, QueuedLine
+from worker.recognizer import Recognition, RecognizerOutOfMemory
+
+
+class Desk:
+    """A batcher whose turns the test makes, and what it was told."""
+
+    def __init__(self, recognizer: FakeRecognizer) -> None:
+        self.recognizer = recognizer
+        self.started: list[str] = []
+        self.read: list[str] = []
+        self.failed: dict[str, Exception] = {}
+        self.refuse_start: Exception | None = None
+        self.read_raises: Exception | None = None
+        self.observer = RecordingObserver()
+        self._told = threading.Condition()
+        self.batcher = Batcher(
+            recognizer,
+            on_start=self._on_start,
+            on_read=self._on_read,
+            on_failed=self._on_failed,
+            observer=self.observer,
+        )
+
+    def submit(self, key: str, *, tokens: int = 1, priority: int = 1, job_id: str = "job", alone: bool = False) -> None:
+        self.batcher.submit(QueuedLine(key=key, pixels=line_of(tokens), priority=priority, job_id=job_id, alone=alone))
+
+    def submit_all(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.submit(key, tokens=3)
+
+    def turns(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.batcher.turn()
+
+    def finish(self) -> None:
+        for _ in range(1000):
+            if not (self.batcher.backlog or self.batcher.in_rows):
+                return
+            self.batcher.turn()
+        pytest.fail("the lines do not end")
+
+    def wait_for_reads(self, count: int) -> bool:
+        with self._told:
+            return self._told.wait_for(lambda: len(self.read) >= count, timeout=5.0)
+
+    def _on_start(self, lines: Sequence[QueuedLine]) -> None:
+        self.started += [line.key for line in lines]
+        if self.refuse_start is not None:
+            raise self.refuse_start
+
+    def _on_read(self, line: QueuedLine, recognition: Recognition) -> None:
+        assert recognition.text == f"text of {line.key}"
+        with self._told:
+            self.read.append(line.key)
+            self._told.notify_all()
+        if self.read_raises is not None:
+            raise self.read_raises
+
+    def _on_failed(self, line: QueuedLine, error: Exception) -> None:
+        assert line.key not in self.failed
+        self.failed[line.key] = error
+
+
+class RecordingObserver(SilentObserver):
+    def __init__(self) -> None:
+        self.groups: list[tuple[int, int, AdmitReason]] = []
+        self.steps: list[tuple[int, int]] = []
+        self.row_limits: list[int] = []
+
+    def admitted(
+        self, *, lines: int, jobs: int, reason: AdmitReason, encode_s: float, waits_s: Sequence[float]
+    ) -> None:
+        assert encode_s >= 0
+        assert len(waits_s) == lines
+        assert min(waits_s) >= 0
+        self.groups.append((lines, jobs, reason))
+
+    def stepped(self, *, rows: int, jobs: int, step_s: float) -> None:
+        assert step_s >= 0
+        self.steps.append((rows, jobs))
+
+    def ran_out_of_memory(self, *, row_limit: int) -> None:
+        self.row_limits.append(row_limit)
+
+
+def test_a_line_is_started_read_and_forgotten() -> None:
+    desk = Desk(FakeRecognizer())
+    desk.submit("a", tokens=2)
+    assert (desk.batcher.backlog, desk.batcher.in_rows) == (1, 0)
+    desk.turns(1)
+    assert (desk.batcher.backlog, desk.batcher.in_rows, desk.read) == (0, 1, [])
+    desk.turns(1)
+    assert (desk.batcher.in_rows, desk.started, desk.read) == (0, ["a"], ["a"])
+
+
+def test_a_finished_row_leaves_before_its_batch_ends_and_its_place_is_taken() -> None:
+    desk = Desk(FakeRecognizer(rows=2))
+    desk.submit("long", tokens=5)
+    desk.submit("short", tokens=1)
+    desk.submit("next", tokens=1)
+    desk.turns(2)
+    assert (desk.read, list(desk.recognizer.steps_left)) == (["short", "next"], ["long"])
+
+
+def test_lines_of_many_jobs_share_a_batch() -> None:
+    desk = Desk(FakeRecognizer(rows=3))
+    for job_id in ("job_a", "job_b", "job_c"):
+        desk.submit(job_id, job_id=job_id)
+    desk.turns(1)
+    assert desk.observer.groups == [(3, 3, AdmitReason.IDLE)]
+    assert desk.observer.steps == [(3, 3)]
+
+
+def test_why_a_group_was_admitted_is_told() -> None:
+    desk = Desk(FakeRecognizer(rows=2))
+    desk.submit("first", tokens=3)
+    desk.turns(1)
+    desk.submit("second", tokens=2)
+    desk.turns(2)
+    desk.submit("third", alone=True)
+    desk.turns(1)
+    assert [reason for _, _, reason in desk.observer.groups] == ["idle", "joined", "alone"]
+
+
+def test_an_interactive_line_finds_a_row_although_bulk_work_could_fill_all() -> None:
+    desk = Desk(FakeRecognizer(rows=8))
+    for number in range(20):
+        desk.submit(f"bulk{number}", tokens=9, priority=2)
+    desk.turns(1)
+    desk.submit("urgent", priority=0)
+    desk.turns(1)
+    assert (desk.read, desk.batcher.in_rows) == (["urgent"], 7)
+
+
+def test_a_line_that_must_be_alone_shares_its_rows_with_nobody() -> None:
+    desk = Desk(FakeRecognizer(rows=4))
+    desk.submit("before", tokens=2)
+    desk.submit("alone", tokens=2, alone=True)
+    desk.submit("after")
+    desk.finish()
+    assert (desk.recognizer.admitted, desk.read) == (
+        [("before",), ("alone",), ("after",)],
+        ["before", "alone", "after"],
+    )
+    assert {rows for rows, _ in desk.observer.steps} == {1}
+
+
+def test_a_canceled_line_ends_without_a_word_wherever_it_is() -> None:
+    desk = Desk(FakeRecognizer(rows=2))
+    for key in ("in_rows", "stays", "waits"):
+        desk.submit(key, tokens=3)
+    desk.turns(1)
+    desk.batcher.cancel({"in_rows", "waits", "unknown"})
+    desk.finish()
+    assert (desk.read, desk.failed, desk.started) == (["stays"], {}, ["in_rows", "stays"])
+
+
+def test_a_line_canceled_during_the_step_that_ends_it_is_not_delivered() -> None:
+    desk = Desk(FakeRecognizer(on_step=lambda: desk.batcher.cancel({"a"})))
+    desk.submit("a")
+    desk.turns(1)
+    assert (desk.read, desk.batcher.in_rows) == ([], 0)
+
+
+def test_a_canceled_key_can_come_again() -> None:
+    desk = Desk(FakeRecognizer())
+    desk.submit("a", tokens=5)
+    desk.turns(1)
+    desk.batcher.cancel({"a"})
+    desk.submit("a", tokens=1)
+    desk.turns(1)
+    assert desk.read == ["a"]
+
+
+def test_a_key_that_is_here_is_refused() -> None:
+    desk = Desk(FakeRecognizer())
+    desk.submit("a", tokens=2)
+    with pytest.raises(ValueError, match="here already"):
+        desk.submit("a")
+    desk.turns(1)
+    with pytest.raises(ValueError, match="here already"):
+        desk.submit("a")
+
+
+def test_an_unreadable_line_fails_and_its_neighbours_are_read() -> None:
+    desk = Desk(FakeRecognizer(unreadable={"bad"}))
+    for key in ("a", "bad", "b"):
+        desk.submit(key)
+    desk.turns(1)
+    assert (desk.read, list(desk.failed), desk.started) == (["a", "b"], ["bad"], ["a", "bad", "b"])
+
+
+def test_after_a_failed_step_each_line_runs_alone_and_only_the_guilty_one_fails() -> None:
+    desk = Desk(FakeRecognizer(poisonous={"bad"}))
+    for key in ("a", "bad", "b"):
+        desk.submit(key, tokens=2)
+    desk.finish()
+    assert (desk.read, list(desk.failed)) == (["a", "b"], ["bad"])
+    assert desk.recognizer.admitted == [("a", "bad", "b"), ("a",), ("bad",), ("b",)]
+
+
+def test_running_out_of_memory_halves_the_rows_and_fails_nobody() -> None:
+    desk = Desk(FakeRecognizer(rows=8, memory_rows=3))
+    keys = [f"line{number}" for number in range(8)]
+    for key in keys:
+        desk.submit(key, tokens=2, priority=0)
+    desk.finish()
+    assert (desk.read, desk.failed, desk.batcher.row_limit) == (keys, {}, 2)
+    assert desk.observer.row_limits == [4, 2]
+
+
+def test_a_step_without_memory_starts_its_lines_again() -> None:
+    desk = Desk(FakeRecognizer(rows=4))
+    for key in "abcd":
+        desk.submit(key, tokens=3)
+    desk.turns(1)
+    desk.recognizer.memory_rows = 2
+    desk.finish()
+    assert (desk.read, desk.failed, desk.batcher.row_limit) == (list("abcd"), {}, 2)
+
+
+def test_a_line_that_runs_out_of_memory_alone_fails() -> None:
+    desk = Desk(FakeRecognizer(memory_rows=0))
+    desk.submit("a")
+    desk.submit("b")
+    desk.finish()
+    assert {key: type(error) for key, error in desk.failed.items()} == {
+        "a": RecognizerOutOfMemory,
+        "b": RecognizerOutOfMemory,
+    }
+
+
+def test_lines_whose_start_is_refused_are_given_back() -> None:
+    desk = Desk(FakeRecognizer())
+    desk.refuse_start = ConnectionError("no database")
+    desk.submit("a")
+    desk.turns(1)
+    assert (desk.failed, desk.recognizer.admitted) == ({"a": desk.refuse_start}, [])
+
+
+def test_a_callback_that_raises_stops_nothing() -> None:
+    desk = Desk(FakeRecognizer())
+    desk.read_raises = ConnectionError("no database")
+    desk.submit("a")
+    desk.submit("b")
+    desk.finish()
+    assert desk.read == ["a", "b"]
+
+
+def test_room_is_where_less_than_twice_the_rows_wait() -> None:
+    desk = Desk(FakeRecognizer(rows=2))
+    for key in "abc":
+        desk.submit(key)
+    assert desk.batcher.wait_for_room(0.0)
+    desk.submit("d")
+    assert not desk.batcher.wait_for_room(0.0)
+    desk.turns(1)
+    assert desk.batcher.wait_for_room(0.0)
+
+
+def test_stopping_gives_back_what_was_not_read_once_and_refuses_more() -> None:
+    desk = Desk(FakeRecognizer(rows=1))
+    for key in "abc":
+        desk.submit(key, tokens=3)
+    desk.turns(1)
+    assert [line.key for line in desk.batcher.stop(grace_s=0.0)] == ["a", "b", "c"]
+    assert desk.batcher.stop(grace_s=0.0) == []
+    assert not desk.batcher.wait_for_room(0.0)
+    with pytest.raises(BatcherStopped):
+        desk.submit("d")
+
+
+def test_the_thread_reads_what_several_threads_submit() -> None:
+    desk = Desk(FakeRecognizer(rows=4))
+    desk.batcher.start()
+    keys = [[f"{name}{number}" for number in range(25)] for name in "abcd"]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(desk.submit_all, keys))
+    assert desk.wait_for_reads(100)
+    assert sorted(desk.read) == sorted(key for part in keys for key in part)
+    assert desk.batcher.stop(grace_s=1.0) == []
+
+
+def test_stopping_lets_lines_in_rows_end_within_the_grace() -> None:
+    in_step, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        in_step.set()
+        assert go_on.wait(5.0)
+
+    desk = Desk(FakeRecognizer(rows=1, on_step=hold))
+    desk.submit("in_rows")
+    desk.submit("waits")
+    desk.batcher.start()
+    assert in_step.wait(5.0)
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(desk.batcher.stop, grace_s=5.0)
+        go_on.set()
+        assert [line.key for line in stopping.result()] == ["waits"]
+    assert desk.read == ["in_rows"]

@@ -1,0 +1,162 @@
+"""Whatever happens in whatever order, each line ends exactly once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes import FakeRecognizer, SilentObserver, line_of
+from worker.batcher import Batcher, QueuedLine
+
+KEYS = tuple("abcdefghijkl")
+
+lines = st.builds(
+    QueuedLine,
+    key=st.sampled_from(KEYS),
+    pixels=st.integers(1, 4).map(line_of),
+    priority=st.integers(0, 2),
+    job_id=st.sampled_from(["job_a", "job_b", "job_c"]),
+    alone=st.sampled_from([False, False, False, True]),
+)
+
+
+@dataclass
+class World:
+    """A batcher over a recognizer that fails as it is told, and the count of how each key ended."""
+
+    rows: int
+    unreadable: set[str]
+    poisonous: set[str]
+    refused: set[str]
+    recognizer: FakeRecognizer = field(init=False)
+    batcher: Batcher = field(init=False)
+    submitted: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
+    lost_with_cancel: Counter[str] = field(default_factory=Counter)
+    open: dict[str, QueuedLine] = field(default_factory=dict)
+    meanwhile: list[Callable[[], None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.recognizer = FakeRecognizer(
+            self.rows, unreadable=self.unreadable, poisonous=self.poisonous, on_step=self._meanwhile
+        )
+        self.batcher = Batcher(
+            self.recognizer,
+            on_start=lambda group: self._refuse([line.key for line in group]),
+            on_read=lambda line, _: self._end(line.key),
+            on_failed=lambda line, _: self._end(line.key),
+            observer=SilentObserver(),
+        )
+
+    def submit(self, line: QueuedLine) -> None:
+        if line.key not in self.open:
+            self.batcher.submit(line)
+            self.submitted[line.key] += 1
+            self.open[line.key] = line
+
+    def cancel(self, keys: set[str]) -> None:
+        self.batcher.cancel(keys)
+        for key in keys & self.open.keys():
+            del self.open[key]
+            self.lost_with_cancel[key] += 1
+
+    def replace(self, keys: set[str], again: list[QueuedLine]) -> None:
+        self.cancel(keys)
+        for line in again:
+            self.submit(line)
+
+    def turn(self) -> None:
+        self.batcher.turn()
+        in_rows = self.recognizer.steps_left
+        assert len(in_rows) <= self.rows
+        assert len(in_rows) == 1 or not any(self.open[key].alone for key in in_rows if key in self.open)
+
+    def finish(self) -> None:
+        self.recognizer.memory_rows = max(1, self.recognizer.memory_rows)
+        for _ in range(500):
+            if not (self.batcher.backlog or self.batcher.in_rows):
+                return
+            self.turn()
+        raise AssertionError("the lines do not end")
+
+    def _meanwhile(self) -> None:
+        while self.meanwhile:
+            self.meanwhile.pop()()
+
+    def _refuse(self, keys: list[str]) -> None:
+        self._meanwhile()
+        if self.refused.intersection(keys):
+            raise ConnectionError
+
+    def _end(self, key: str) -> None:
+        assert key in self.open, "a line ended twice, or after its cancel"
+        del self.open[key]
+        self.ended[key] += 1
+
+
+def act(world: World, draw: Callable[[st.SearchStrategy[object]], object]) -> None:
+    keys = st.sets(st.sampled_from(KEYS), max_size=3)
+    deed = draw(st.sampled_from(["submit", "submit", "submit", "cancel", "cancel_meanwhile", "turn", "turn", "memory"]))
+    if deed == "submit":
+        line = draw(lines)
+        assert isinstance(line, QueuedLine)
+        world.submit(line)
+    elif deed == "memory":
+        rows = draw(st.integers(0, world.rows))
+        assert isinstance(rows, int)
+        world.recognizer.memory_rows = rows
+    elif deed == "turn":
+        world.turn()
+    else:
+        chosen = draw(keys)
+        assert isinstance(chosen, set)
+        if deed == "cancel":
+            world.cancel(chosen)
+        else:
+            again = draw(st.lists(lines, max_size=2))
+            assert isinstance(again, list)
+            world.meanwhile.append(partial(world.replace, chosen, again))
+
+
+some_keys = st.sets(st.sampled_from(KEYS), max_size=2)
+worlds = st.builds(World, rows=st.integers(1, 9), unreadable=some_keys, poisonous=some_keys, refused=some_keys)
+
+
+@given(world=worlds, data=st.data(), deeds=st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_each_line_ends_exactly_once_or_was_canceled(world: World, data: st.DataObject, deeds: int) -> None:
+    for _ in range(deeds):
+        act(world, data.draw)
+    world.finish()
+    assert not world.open
+    assert world.submitted == world.ended + world.lost_with_cancel
+
+
+@given(world=worlds, data=st.data(), deeds=st.integers(1, 25))
+@settings(max_examples=40, deadline=None)
+def test_stopping_returns_exactly_what_did_not_end(world: World, data: st.DataObject, deeds: int) -> None:
+    for _ in range(deeds):
+        act(world, data.draw)
+    unread = world.batcher.stop(grace_s=0.0)
+    world.meanwhile.clear()
+    world.turn()
+    assert sorted(line.key for line in unread) == sorted(world.open)
+
+
+@given(world=worlds, batch=st.lists(lines, max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_nobody_overtakes_a_more_urgent_line(world: World, batch: list[QueuedLine]) -> None:
+    world.unreadable.clear()
+    world.poisonous.clear()
+    world.refused.clear()
+    for line in batch:
+        world.submit(line)
+    priorities = {key: line.priority for key, line in world.open.items()}
+    world.finish()
+    started = [priorities[key] for group in world.recognizer.admitted for key in group]
+    assert started == sorted(started)

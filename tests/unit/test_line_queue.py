@@ -1,0 +1,80 @@
+"""In which order waiting lines are taken."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes import line_of
+from worker.line_queue import LineQueue, QueuedLine, WaitingLine
+
+
+def waiting(key: str, *, priority: int = 1, job_id: str = "job_a", alone: bool = False) -> WaitingLine:
+    line = QueuedLine(key=key, pixels=line_of(1), priority=priority, job_id=job_id, alone=alone)
+    return WaitingLine(line=line, since=0.0)
+
+
+def queue_of(*lines: WaitingLine) -> LineQueue:
+    queue = LineQueue()
+    for line in lines:
+        queue.push(line)
+    return queue
+
+
+def taken(queue: LineQueue, *, free_rows: int = 9, shared_rows: int = 9, rows_in_use: int = 0) -> str:
+    group = queue.take(free_rows=free_rows, shared_rows=shared_rows, rows_in_use=rows_in_use)
+    return " ".join(line.line.key for line in group)
+
+
+def test_the_more_urgent_line_goes_first() -> None:
+    queue = queue_of(waiting("bulk", priority=2), waiting("normal", priority=1), waiting("interactive", priority=0))
+    assert taken(queue) == "interactive normal bulk"
+
+
+def test_jobs_of_one_priority_take_turns_and_each_keeps_its_order() -> None:
+    a = [waiting(f"a{n}", job_id="job_a") for n in range(3)]
+    b = [waiting(f"b{n}", job_id="job_b") for n in range(2)]
+    assert taken(queue_of(*a, *b)) == "a0 b0 a1 b1 a2"
+
+
+def test_turns_go_on_from_one_group_to_the_next() -> None:
+    queue = queue_of(*(waiting(f"{job}{n}", job_id=job) for job in "abc" for n in range(2)))
+    assert [taken(queue, free_rows=2) for _ in range(3)] == ["a0 b0", "c0 a1", "b1 c1"]
+
+
+@pytest.mark.parametrize(
+    ("free_rows", "shared_rows", "expected"),
+    [
+        (3, 3, "i0 i1 n0"),
+        (3, 0, "i0 i1"),  # what is left is kept for interactive lines
+        (1, 1, "i0"),
+        (4, 1, "i0 i1 n0"),
+        (0, 0, ""),
+    ],
+)
+def test_lines_that_nobody_waits_for_leave_rows_free(free_rows: int, shared_rows: int, expected: str) -> None:
+    lines = [waiting("i0", priority=0), waiting("i1", priority=0), waiting("n0"), waiting("n1")]
+    assert taken(queue_of(*lines), free_rows=free_rows, shared_rows=shared_rows) == expected
+
+
+def test_a_line_that_must_be_alone_waits_for_empty_rows_and_keeps_those_behind_it_waiting() -> None:
+    queue = queue_of(waiting("first"), waiting("alone", alone=True), waiting("last"))
+    assert [taken(queue, rows_in_use=used) for used in (0, 1, 0, 0)] == ["first", "", "alone", "last"]
+
+
+def test_a_line_put_back_is_the_next_of_its_priority() -> None:
+    queue = queue_of(waiting("a", job_id="job_a"), waiting("b", job_id="job_b"))
+    queue.push_front(waiting("back", job_id="job_c"))
+    queue.push(waiting("interactive", priority=0))
+    assert taken(queue) == "interactive back a b"
+
+
+def test_discarded_lines_are_gone() -> None:
+    queue = queue_of(waiting("a"), waiting("b"), waiting("c", job_id="job_c"))
+    queue.discard({"a", "c", "unknown"})
+    assert (len(queue), "a" in queue, taken(queue)) == (1, False, "b")
+
+
+def test_draining_takes_every_line() -> None:
+    queue = queue_of(waiting("a"), waiting("alone", alone=True), waiting("urgent", priority=0))
+    assert [line.line.key for line in queue.drain()] == ["urgent", "a", "alone"]
+    assert len(queue) == 0

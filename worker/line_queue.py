@@ -1,0 +1,130 @@
+"""The order in which lines are read: priority, then turn by turn between jobs, then age."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from worker.recognizer import LinePixels
+
+#: The priority of lines that somebody waits for.
+INTERACTIVE = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueuedLine:
+    """A line that waits to be read."""
+
+    #: Names the line; no other line that waits or is in rows may have it.
+    key: str
+    pixels: LinePixels
+    #: 0 interactive, 1 normal, 2 bulk.
+    priority: int
+    job_id: str
+    #: It must be the only line in rows: it was once lost with a worker, which it may have killed.
+    alone: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitingLine:
+    """A line with what the batcher knows about it."""
+
+    line: QueuedLine
+    #: When it was submitted, on the monotonic clock, seconds.
+    since: float
+    #: It was in rows when a step failed: it runs alone now, and another failure is its own.
+    second_try: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether it must be the only line in rows."""
+        return self.line.alone or self.second_try
+
+
+class LineQueue:
+    """Lines that wait; not safe for threads, the batcher locks around it."""
+
+    def __init__(self) -> None:
+        self._levels: dict[int, OrderedDict[str, deque[WaitingLine]]] = {}
+        self._keys: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._keys
+
+    def push(self, waiting: WaitingLine) -> None:
+        """Put a line behind the others of its job; a job that had none is the last to get its turn."""
+        self._job(waiting).append(waiting)
+        self._keys.add(waiting.line.key)
+
+    def push_front(self, waiting: WaitingLine) -> None:
+        """Put a line back to where it is the next of its priority."""
+        self._job(waiting).appendleft(waiting)
+        self._levels[waiting.line.priority].move_to_end(waiting.line.job_id, last=False)
+        self._keys.add(waiting.line.key)
+
+    def take(self, *, free_rows: int, shared_rows: int, rows_in_use: int) -> list[WaitingLine]:
+        """Remove the lines that may be admitted now, in order.
+
+        A line that must be alone is taken when no row is in use, and then nothing with it; until then it keeps those
+        behind it waiting, for otherwise the rows might never be empty.
+
+        Args:
+            free_rows: Rows that interactive lines may take.
+            shared_rows: How many of them lines of a lower priority may take.
+            rows_in_use: Rows that are held by other lines.
+        """
+        group: list[WaitingLine] = []
+        lower = 0
+        while len(group) < free_rows and (head := self._head()) is not None:
+            is_lower = head.line.priority > INTERACTIVE
+            if (is_lower and lower >= shared_rows) or (head.alone and (rows_in_use or group)):
+                break
+            group.append(self._pop(head))
+            lower += is_lower
+            if head.alone:
+                break
+        return group
+
+    def discard(self, keys: Collection[str]) -> None:
+        """Remove these lines; keys that do not wait are ignored."""
+        if self._keys.isdisjoint(keys):
+            return
+        self._keys.difference_update(keys)
+        for level in self._levels.values():
+            for job_id, lines in list(level.items()):
+                kept = deque(waiting for waiting in lines if waiting.line.key in self._keys)
+                if kept:
+                    level[job_id] = kept
+                else:
+                    del level[job_id]
+
+    def drain(self) -> list[WaitingLine]:
+        """Remove every line, in order."""
+        drained: list[WaitingLine] = []
+        while (head := self._head()) is not None:
+            drained.append(self._pop(head))
+        return drained
+
+    def _job(self, waiting: WaitingLine) -> deque[WaitingLine]:
+        level = self._levels.setdefault(waiting.line.priority, OrderedDict())
+        return level.setdefault(waiting.line.job_id, deque())
+
+    def _head(self) -> WaitingLine | None:
+        for priority in sorted(self._levels):
+            for lines in self._levels[priority].values():
+                return lines[0]
+        return None
+
+    def _pop(self, head: WaitingLine) -> WaitingLine:
+        level = self._levels[head.line.priority]
+        lines = level[head.line.job_id]
+        lines.popleft()
+        level.move_to_end(head.line.job_id)
+        if not lines:
+            del level[head.line.job_id]
+        self._keys.remove(head.line.key)
+        return head
