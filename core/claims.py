@@ -49,6 +49,23 @@ _MOST_URGENT = text(
 )
 
 
+_WAITING = text(
+    """
+    WITH RECURSIVE waiting AS (
+        (SELECT model FROM images WHERE status = 'queued' ORDER BY model LIMIT 1)
+        UNION ALL
+        SELECT following.model FROM waiting CROSS JOIN LATERAL (
+            SELECT model FROM images
+            WHERE status = 'queued' AND model > waiting.model ORDER BY model LIMIT 1) following
+    )
+    SELECT waiting.model, counted.images
+    FROM waiting CROSS JOIN LATERAL (
+        SELECT count(*) AS images FROM (
+            SELECT 1 FROM images WHERE status = 'queued' AND model = waiting.model LIMIT :most) some) counted
+    """
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """An image that this worker may read, until its lease or this attempt ends."""
@@ -163,3 +180,9 @@ def still_ours(claims: Collection[Claim]) -> set[str]:
     """Ids of those images whose attempt still stands: neither canceled nor taken away."""
     with transaction() as connection:
         return set(connection.execute(_standing(claims)).scalars())
+
+
+def waiting_images(connection: Connection, *, most: int) -> dict[str, int]:
+    """How many images wait for each model, counted up to `most`."""
+    rows = connection.execute(_WAITING, {"most": most})
+    return {row.model: row.images for row in rows}

@@ -28,7 +28,7 @@ def engine() -> Engine:
     return create_engine(
         settings().database_url,
         pool_size=5,
-        max_overflow=max(10, settings().api_threads),
+        max_overflow=15,
         pool_timeout=5,
         pool_pre_ping=True,
         connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "options": _SESSION_OPTIONS},

@@ -95,7 +95,7 @@ def job_view(connection: Connection, caller: Caller, job_id: str) -> JobView:
         Gone: It was deleted.
     """
     row = _job_row(connection, caller, job_id)
-    images = images_of(connection, job_id, first=0, most=EMBEDDED_IMAGES)
+    images = _images(connection, job_id, after=-1, most=EMBEDDED_IMAGES)
     return _view(
         row,
         images=images,
@@ -105,15 +105,15 @@ def job_view(connection: Connection, caller: Caller, job_id: str) -> JobView:
     )
 
 
-def all_images(connection: Connection, caller: Caller, job_id: str) -> tuple[ImageView, ...]:
-    """Every image of a job, with its lines.
+def image_page(connection: Connection, caller: Caller, job_id: str, *, after: int, most: int) -> tuple[ImageView, ...]:
+    """Images of a job in order, those behind index `after`, with their lines.
 
     Raises:
         NotFound: The account has no such job.
         Gone: It was deleted.
     """
-    row = _job_row(connection, caller, job_id)
-    return images_of(connection, job_id, first=0, most=row.images_total)
+    _job_row(connection, caller, job_id)
+    return _images(connection, job_id, after=after, most=most)
 
 
 def list_jobs(connection: Connection, caller: Caller, *, before: str | None, most: int) -> tuple[JobView, ...]:
@@ -125,11 +125,10 @@ def list_jobs(connection: Connection, caller: Caller, *, before: str | None, mos
     return tuple(_view(row, images=(), text=None, error=None, queue_position=None) for row in rows)
 
 
-def images_of(connection: Connection, job_id: str, *, first: int, most: int) -> tuple[ImageView, ...]:
-    """Images of a job by index, from `first` on, with their lines."""
+def _images(connection: Connection, job_id: str, *, after: int, most: int) -> tuple[ImageView, ...]:
     rows = connection.execute(
         select(ImageRow.__table__)
-        .where(ImageRow.job_id == job_id, ImageRow.position >= first)
+        .where(ImageRow.job_id == job_id, ImageRow.position > after)
         .order_by(ImageRow.position)
         .limit(most)
     ).all()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from core import credits, notices, queue
+from core import credits, job_files, notices, queue
 from core.accounts import Caller
 from core.database import transaction
-from core.errors import AlreadyFinished, Gone, NotFound
+from core.errors import AlreadyFinished, Gone, NotFound, Unavailable
 from core.ids import new_id
 from core.images import ImageHeader
-from core.settings import settings
 from core.states import Mode, Priority, Status
-from core.storage import image_key, image_store, images_prefix
 from core.tables import ImageRow, JobRow
 
 #: Most images of one job (the API's contract).
@@ -55,10 +54,9 @@ def submit(caller: Caller, new: NewJob) -> str:
     image_ids = [new_id("img") for _ in new.images]
     held_micro = credits.LINE_PRICE_MICRO * len(new.images)
     with transaction() as connection:
-        # Before anything is stored, so that who cannot pay does not fill the disk; judged again under the lock below.
+        # Judged again under the lock below; here it keeps those who cannot pay from filling the disk.
         credits.check_available(credits.credit(connection, caller.account_id), held_micro)
-    store = image_store(settings())
-    store.put_many({image_key(job_id, i): image.data for i, image in zip(image_ids, new.images, strict=True)})
+    job_files.put_images(job_id, {i: image.data for i, image in zip(image_ids, new.images, strict=True)})
     try:
         with transaction() as connection:
             _insert(connection, caller, new, job_id, image_ids, held_micro)
@@ -70,7 +68,7 @@ def submit(caller: Caller, new: NewJob) -> str:
                 amount_micro=held_micro,
             )
     except Exception:
-        store.delete_prefix(images_prefix(job_id))
+        job_files.delete_files(job_id)
         raise
     queue.ring(new.model, tickets=queue.tickets_for(len(new.images)))
     return job_id
@@ -152,14 +150,9 @@ def delete_job(caller: Caller, job_id: str) -> None:
         )
     notices.notify(notices.IMAGES_CANCELED, canceled)
     notices.notify(notices.JOB_CHANGED, [job_id])
-    purge(job_id)
-
-
-def purge(job_id: str) -> None:
-    """Remove the stored files of a deleted job; the sweeper does so again where this was cut short."""
-    image_store(settings()).delete_prefix(images_prefix(job_id))
-    with transaction() as connection:
-        connection.execute(update(JobRow).where(JobRow.id == job_id).values(purged_at=func.now()))
+    # Where the storage is away just now, the sweeper removes the files later.
+    with suppress(Unavailable):
+        job_files.purge(job_id)
 
 
 def locked_status(connection: Connection, caller: Caller, job_id: str) -> Status:

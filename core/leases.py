@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.database import transaction
 from core.errors import WorkerLost
@@ -16,7 +17,7 @@ from core.locks import lock_jobs
 from core.outcomes import Outcome, finish_in
 from core.settings import settings
 from core.states import Status
-from core.tables import ImageRow, WorkerRow
+from core.tables import ImageRow, SweepRow, WorkerRow
 
 #: An image that was in the rows of so many lost workers is given up.
 MAX_LOSSES = 3
@@ -50,12 +51,32 @@ def resign(worker_id: str) -> None:
 
 
 def served_models(connection: Connection) -> list[dict[str, Any]]:
-    """The models that living workers serve, each once, by name."""
+    """The models that living workers serve, each once, by name, with `created` in Unix seconds."""
     rows = connection.execute(
-        select(WorkerRow.models).where(WorkerRow.expires_at > func.now()).order_by(WorkerRow.id)
-    ).scalars()
-    served = {model["name"]: model for models in rows for model in models}
+        select(WorkerRow.models, WorkerRow.started_at).where(WorkerRow.expires_at > func.now()).order_by(WorkerRow.id)
+    )
+    served = {
+        model["name"]: model | {"created": int(row.started_at.timestamp())} for row in rows for model in row.models
+    }
     return [served[name] for name in sorted(served)]
+
+
+def count_living(connection: Connection) -> int:
+    """How many workers hold a lease."""
+    living = select(func.count()).select_from(WorkerRow).where(WorkerRow.expires_at > func.now())
+    return connection.execute(living).scalar_one()
+
+
+def note_sweep(connection: Connection) -> None:
+    """Write down that a courier makes its round now."""
+    now = {"swept_at": func.now()}
+    connection.execute(upsert(SweepRow).values(id=1, **now).on_conflict_do_update(index_elements=["id"], set_=now))
+
+
+def is_swept(connection: Connection) -> bool:
+    """Whether a courier made its round within the last lease."""
+    recent = select(SweepRow.swept_at > func.now() - timedelta(seconds=settings().lease_s))
+    return bool(connection.execute(recent).scalar_one_or_none())
 
 
 def expire_dead(connection: Connection) -> list[str]:

@@ -96,3 +96,10 @@ class Waiters:
         with self._lock:
             for event in self._events.get(job_id, ()):
                 event.set()
+
+    def wake_all(self) -> None:
+        """Set every event."""
+        with self._lock:
+            for events in self._events.values():
+                for event in events:
+                    event.set()

@@ -85,14 +85,20 @@ class Settings(BaseSettings):
     signup_grant_credits: Annotated[int, Field(ge=0)] = 1000
     """Credits that a new account starts with; one credit reads one line."""
 
-    api_threads: Annotated[int, Field(ge=2, le=1024)] = 32
+    api_threads: Annotated[int, Field(ge=8, le=1024)] = 128
     """Requests that one API process answers at once, waiting ones included."""
 
     api_processes: Annotated[int, Field(ge=1, le=64)] = 1
     """API processes."""
 
-    max_waiting_per_account: Annotated[int, Field(ge=0)] = 16
+    max_waiting_per_account: Annotated[int, Field(ge=0)] = 64
     """Long polls of one account that may wait at once in one API process; one more is answered at once."""
+
+    metrics: bool = False
+    """Whether the API answers `GET /metrics`, to anybody who reaches it."""
+
+    metrics_address: Annotated[str, Field(pattern=r"^(|[^\s]+:\d{1,5})$")] = ""
+    """`host:port` at which a worker serves its metrics; empty: nowhere."""
 
     log_format: Literal["console", "json"] = "json"
     """Log lines for people or for machines."""

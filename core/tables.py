@@ -171,6 +171,15 @@ class WorkerRow(Base):
     expires_at: Mapped[datetime]
 
 
+class SweepRow(Base):
+    """When a courier last made its round: one row."""
+
+    __tablename__ = "sweeps"
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    swept_at: Mapped[datetime]
+
+
 class LedgerRow(Base):
     """One movement of credits, never changed; the sign of each kind is stated in `core/credits.py`.
 

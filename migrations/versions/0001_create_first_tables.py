@@ -29,6 +29,11 @@ def upgrade() -> None:
     sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('id')
     )
+    op.create_table('sweeps',
+    sa.Column('id', sa.SmallInteger(), autoincrement=False, nullable=False),
+    sa.Column('swept_at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('id')
+    )
     op.create_table('api_keys',
     sa.Column('id', sa.Text(), nullable=False),
     sa.Column('account_id', sa.Text(), nullable=False),
@@ -131,5 +136,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("lines", "images", "ledger", "jobs", "api_keys", "workers", "accounts"):
+    for table in ("lines", "images", "ledger", "jobs", "api_keys", "sweeps", "workers", "accounts"):
         op.drop_table(table)

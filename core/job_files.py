@@ -1,0 +1,103 @@
+"""The stored image files of jobs, and the removal of those that no job needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, func, select, update
+
+from core.database import transaction
+from core.ids import made_at, new_id
+from core.settings import settings
+from core.storage import image_store
+from core.tables import JobRow
+
+_ROOT = "images"
+#: A submission stores its files before its rows; files without a job are orphans only after so long.
+_ORPHAN_AGE = timedelta(hours=1)
+#: Deleted jobs that one round looks at.
+_MOST_A_ROUND = 100
+
+
+def put_images(job_id: str, images: Mapping[str, bytes]) -> None:
+    """Store the files of a new job, by image id; when one cannot be stored, none is kept.
+
+    Raises:
+        Unavailable: The storage does not answer or is full.
+    """
+    store = image_store(settings())
+    try:
+        for image_id, data in images.items():
+            store.put(_key(job_id, image_id), data)
+    except Exception:
+        delete_files(job_id)
+        raise
+
+
+def check_writable() -> None:
+    """Write a small file and remove it.
+
+    Raises:
+        Unavailable: The storage does not answer or is full.
+    """
+    store = image_store(settings())
+    key = f"probes/{new_id('probe')}"
+    store.put(key, b"?")
+    store.delete_many([key])
+
+
+def get_image(job_id: str, image_id: str) -> bytes:
+    """The file of an image.
+
+    Raises:
+        NotFound: It is not stored any more.
+        Unavailable: The storage does not answer.
+    """
+    return image_store(settings()).get(_key(job_id, image_id))
+
+
+def delete_files(job_id: str) -> None:
+    """Remove all files of a job.
+
+    Raises:
+        Unavailable: The storage does not answer.
+    """
+    image_store(settings()).delete_prefix(f"{_ROOT}/{job_id}")
+
+
+def purge(job_id: str) -> None:
+    """Remove the files of a deleted job and write down that they are gone.
+
+    Raises:
+        Unavailable: The storage or Postgres does not answer.
+    """
+    delete_files(job_id)
+    with transaction() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == job_id).values(purged_at=func.now()))
+
+
+def unpurged(connection: Connection) -> list[str]:
+    """Deleted jobs whose files are still there."""
+    query = select(JobRow.id).where(JobRow.deleted_at.is_not(None), JobRow.purged_at.is_(None)).limit(_MOST_A_ROUND)
+    return list(connection.execute(query).scalars())
+
+
+def delete_orphans() -> list[str]:
+    """Remove files whose submission was cut short before its rows were written; return the ids of the jobs-to-be.
+
+    Raises:
+        Unavailable: The storage or Postgres does not answer.
+    """
+    latest = datetime.now(UTC) - _ORPHAN_AGE
+    old = [job_id for job_id in image_store(settings()).folders(_ROOT) if made_at(job_id) < latest]
+    with transaction() as connection:
+        known = set(connection.execute(select(JobRow.id).where(JobRow.id.in_(old))).scalars())
+    orphans = [job_id for job_id in old if job_id not in known]
+    for job_id in orphans:
+        delete_files(job_id)
+    return orphans
+
+
+def _key(job_id: str, image_id: str) -> str:
+    return f"{_ROOT}/{job_id}/{image_id}"

@@ -1,0 +1,43 @@
+"""The courier process: `python -m worker.courier`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import structlog
+
+from core.errors import Unavailable
+from core.logs import configure_logging
+from worker.sweeper import Sweeper
+
+_ROUND_S = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+def main() -> None:
+    """Sweep every second until SIGTERM or SIGINT."""
+    configure_logging()
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    _log.info("courier started")
+    sweeper = Sweeper()
+    while not stopped.wait(_ROUND_S):
+        _sweep(sweeper)
+    _log.info("courier stopped")
+
+
+def _sweep(sweeper: Sweeper) -> None:
+    try:
+        sweeper.sweep()
+    except Unavailable as exc:
+        _log.warning("a round was skipped", error=exc.message)
+    except Exception:
+        # The courier's outer edge: whatever one round met, the next may succeed, and nothing else repairs lost work.
+        _log.exception("a round failed")
+
+
+if __name__ == "__main__":
+    main()
