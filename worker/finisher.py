@@ -1,0 +1,99 @@
+"""Writes how images ended, in groups, and never gives up while Postgres is away."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+import structlog
+
+from core import outcomes
+from core.claims import Claim, give_back
+from core.errors import InkqueueError, Unavailable
+from core.outcomes import Outcome
+
+#: Images of one transaction. The group is whatever ended while the last transaction ran: an idle service writes each
+#: image at once, a busy one many together, and no image waits for others to end.
+_GROUP_IMAGES = 16
+_RETRY_S = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class Finisher:
+    """One thread that ends images in the order in which they were read."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: deque[Outcome | Claim] = deque()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="finisher", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def finish(self, outcome: Outcome) -> None:
+        """Have an outcome written; returns at once."""
+        self._put(outcome)
+
+    def give_back(self, claim: Claim) -> None:
+        """Have an image returned to the queue unread; returns at once."""
+        self._put(claim)
+
+    def close(self, timeout_s: float) -> bool:
+        """Write all that waits; False when that did not succeed in time."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _put(self, item: Outcome | Claim) -> None:
+        with self._changed:
+            self._waiting.append(item)
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while group := self._next_group():
+            self._write_until_done(group)
+
+    def _next_group(self) -> list[Outcome | Claim]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            return [self._waiting.popleft() for _ in range(min(_GROUP_IMAGES, len(self._waiting)))]
+
+    def _write_until_done(self, group: Sequence[Outcome | Claim]) -> None:
+        pause = threading.Event()
+        while True:
+            try:
+                _write(group)
+            except Unavailable as exc:
+                _log.warning("results wait for the database", images=len(group), error=exc.message)
+                pause.wait(_RETRY_S)
+            except Exception:
+                _log.exception("a group of results could not be written", images=len(group))
+                self._write_apart(group)
+                return
+            else:
+                return
+
+    def _write_apart(self, group: Sequence[Outcome | Claim]) -> None:
+        # One outcome that the database refuses must not take the others with it.
+        if len(group) > 1:
+            for item in group:
+                self._write_until_done([item])
+        elif isinstance(group[0], Outcome) and group[0].error is None:
+            outcome = group[0]
+            error = InkqueueError("the result could not be stored")
+            self._write_until_done(
+                [Outcome(image_id=outcome.image_id, job_id=outcome.job_id, attempt=outcome.attempt, error=error)]
+            )
+
+
+def _write(group: Sequence[Outcome | Claim]) -> None:
+    ended = [item for item in group if isinstance(item, Outcome)]
+    if ended:
+        outcomes.finish(ended)
+    give_back([item for item in group if isinstance(item, Claim)])

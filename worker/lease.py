@@ -1,0 +1,90 @@
+"""The worker's heartbeat: renews the lease, drops what was canceled, and ends a process that no longer works."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+
+import structlog
+from redis.exceptions import RedisError
+
+from core import claims, leases, queue
+from core.errors import Unavailable
+from core.settings import settings
+from worker.transcription import Transcription
+
+#: Heartbeats within one lease: the lease survives some that fail.
+_BEATS_PER_LEASE = 5
+#: Exit status of a process that ends itself so that it is started anew (sysexits.h, EX_TEMPFAIL).
+_EX_TEMPFAIL = 75
+
+_log = structlog.get_logger(__name__)
+
+
+class Heartbeat:
+    """A daemon thread that keeps one worker's lease; `os._exit` is its last word, since what hangs cannot be joined."""
+
+    def __init__(self, worker_id: str, transcriptions: Sequence[Transcription]) -> None:
+        self._worker_id = worker_id
+        self._transcriptions = transcriptions
+        self._stopped = threading.Event()
+        self._unheard_since: float | None = None
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop renewing; the lease then runs out by itself unless it is resigned."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(settings().lease_s / _BEATS_PER_LEASE):
+            try:
+                self._beat()
+            except Unavailable as exc:
+                _log.warning("the lease was not renewed", error=exc.message)
+            except Exception:
+                # Outer edge of the thread: a worker without a heartbeat would lose its images one lease later.
+                _log.exception("a heartbeat failed")
+
+    def _beat(self) -> None:
+        for transcription in self._transcriptions:
+            if self._hangs(transcription):
+                _end_process("the model has made no step for too long", model=transcription.model)
+        if self._is_deaf():
+            _end_process("tickets wait in Redis, but none arrives here")
+        if not leases.renew(self._worker_id):
+            _end_process("the lease has run out and the images were given away")
+        for transcription in self._transcriptions:
+            held = transcription.held()
+            if held:
+                standing = claims.still_ours(held)
+                transcription.drop({claim.image_id for claim in held} - standing)
+
+    def _hangs(self, transcription: Transcription) -> bool:
+        batcher = transcription.batcher
+        return batcher.in_rows > 0 and time.monotonic() - batcher.last_progress_at > settings().stall_s
+
+    def _is_deaf(self) -> bool:
+        # A Celery worker may stop consuming after Redis was away (celery#10302): only a new process helps.
+        if any(transcription.is_pumping for transcription in self._transcriptions) or not self._tickets_wait():
+            self._unheard_since = None
+            return False
+        self._unheard_since = self._unheard_since or time.monotonic()
+        return time.monotonic() - self._unheard_since > settings().stall_s
+
+    def _tickets_wait(self) -> bool:
+        try:
+            return any(queue.waiting_tickets(transcription.model) for transcription in self._transcriptions)
+        except RedisError:
+            return False
+
+
+def _end_process(why: str, **facts: str) -> None:
+    _log.critical("the worker ends itself", why=why, **facts)
+    os._exit(_EX_TEMPFAIL)

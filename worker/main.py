@@ -1,0 +1,129 @@
+"""The worker process, `python -m worker.main`: loads models, takes out a lease, and serves tickets until SIGTERM."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import structlog
+from celery.signals import worker_shutting_down
+from kombu.entity import Queue
+from prometheus_client import start_http_server
+
+from core import leases, notices
+from core.logs import configure_logging
+from core.queue import celery_app, queue_name
+from core.settings import settings
+from worker.decoding import DecodingPool
+from worker.finisher import Finisher
+from worker.lease import Heartbeat
+from worker.metrics import PrometheusObserver
+from worker.models import ModelUnavailable, load_recognizer
+from worker.recognizer import Recognizer
+from worker.tasks import register_tasks
+from worker.transcription import MAX_PUMPS, Transcription
+
+#: How long lines in rows may take to end at SIGTERM, and then results to be written, seconds.
+_GRACE_S = 20.0
+_WRITE_S = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+def main() -> None:
+    """Run one worker until it is told to stop."""
+    configure_logging()
+    recognizers = _load_models(settings().models)
+    worker_id = leases.register([asdict(recognizer.card) for recognizer in recognizers.values()])
+    # The pool comes after the models: its processes are spawned, not forked, and know nothing of them.
+    decoder = DecodingPool(
+        processes=settings().decode_processes,
+        timeout_s=settings().decode_timeout_s,
+        memory_bytes=settings().decode_memory_bytes,
+    )
+    finisher = Finisher()
+    transcriptions = [
+        Transcription(
+            model,
+            worker_id=worker_id,
+            recognizer=recognizer,
+            decoder=decoder,
+            finisher=finisher,
+            observer=PrometheusObserver(model, rows=recognizer.rows),
+        )
+        for model, recognizer in recognizers.items()
+    ]
+    heartbeat = Heartbeat(worker_id, transcriptions)
+    cancels = notices.Listener(notices.IMAGES_CANCELED, lambda image_id: _drop(transcriptions, image_id))
+    _serve_metrics()
+    finisher.start()
+    for transcription in transcriptions:
+        transcription.batcher.start()
+    heartbeat.start()
+    cancels.start()
+    _log.info("worker ready", worker=worker_id, models=list(recognizers))
+    status = _serve_tickets(transcriptions)
+    for transcription in transcriptions:
+        transcription.stop(_GRACE_S)
+    finisher.close(_WRITE_S)
+    heartbeat.stop()
+    leases.resign(worker_id)
+    cancels.stop()
+    decoder.close()
+    _log.info("worker stopped", worker=worker_id)
+    sys.exit(status)
+
+
+def _load_models(names: Sequence[str]) -> Mapping[str, Recognizer]:
+    recognizers = {}
+    for name in names:
+        started = time.monotonic()
+        try:
+            recognizers[name] = load_recognizer(name, settings())
+        except ModelUnavailable as exc:
+            sys.exit(f"model {name} cannot be served: {exc}")
+        _log.info("model loaded", **asdict(recognizers[name].card), seconds=round(time.monotonic() - started, 2))
+    return recognizers
+
+
+def _serve_tickets(transcriptions: Sequence[Transcription]) -> int:
+    app = celery_app()
+    app.conf.task_queues = [
+        Queue(queue_name(transcription.model))  # type: ignore[no-untyped-call]
+        for transcription in transcriptions
+    ]
+    register_tasks(app, {transcription.model: transcription for transcription in transcriptions})
+
+    def stop_claiming(**_: object) -> None:
+        for transcription in transcriptions:
+            transcription.stop_claiming()
+
+    worker_shutting_down.connect(stop_claiming, weak=False)
+    # One thread more than the pumps of each model: a surplus ticket is told off there, and never waits for a pump.
+    celery_worker = app.Worker(
+        pool_cls="threads",
+        concurrency=(MAX_PUMPS + 1) * len(transcriptions),
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    celery_worker.start()
+    return int(celery_worker.exitcode or 0)
+
+
+def _drop(transcriptions: Sequence[Transcription], image_id: str) -> None:
+    for transcription in transcriptions:
+        transcription.drop([image_id])
+
+
+def _serve_metrics() -> None:
+    if settings().metrics_address:
+        host, _, port = settings().metrics_address.rpartition(":")
+        start_http_server(int(port), addr=host)
+
+
+if __name__ == "__main__":
+    main()

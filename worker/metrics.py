@@ -1,0 +1,60 @@
+"""What a worker counts, under Prometheus names; told by the batcher and by whoever ends images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from core.transcript import Flag
+from worker.batcher import AdmitReason
+
+_SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+_BATCH_LINES = Histogram("inkqueue_batch_lines", "Lines in one step of the model.", ["model"], buckets=_SIZES)
+_BATCH_JOBS = Histogram("inkqueue_batch_jobs", "Jobs whose lines were in one step.", ["model"], buckets=_SIZES)
+_ADMITTED = Counter("inkqueue_admitted_lines", "Lines that were given a row, by why then.", ["model", "reason"])
+_WAIT = Histogram("inkqueue_line_wait_seconds", "Wait of a line for a row.", ["model"], buckets=_SECONDS)
+_ENCODE = Histogram("inkqueue_encode_seconds", "Encoding of a group of lines.", ["model"], buckets=_SECONDS)
+_STEP = Histogram("inkqueue_step_seconds", "One step of all rows.", ["model"], buckets=_SECONDS)
+_OUT_OF_MEMORY = Counter("inkqueue_out_of_memory", "Times that the device had no room.", ["model"])
+_ROW_LIMIT = Gauge("inkqueue_row_limit", "Rows in use at most.", ["model"], multiprocess_mode="livemostrecent")
+_IMAGES = Counter("inkqueue_images", "Images that ended, by outcome.", ["model", "outcome"])
+_FLAGS = Counter("inkqueue_flagged_lines", "Lines that were flagged, by flag.", ["model", "flag"])
+
+
+class PrometheusObserver:
+    """Tells Prometheus what one model's batcher does; see `worker.batcher.BatchObserver`."""
+
+    def __init__(self, model: str, *, rows: int) -> None:
+        self._model = model
+        _ROW_LIMIT.labels(model).set(rows)
+
+    def admitted(
+        self, *, lines: int, jobs: int, reason: AdmitReason, encode_s: float, waits_s: Sequence[float]
+    ) -> None:
+        """Count a group that was encoded."""
+        del jobs  # the step that follows counts the jobs of all rows
+        _ADMITTED.labels(self._model, reason.value).inc(lines)
+        _ENCODE.labels(self._model).observe(encode_s)
+        for wait_s in waits_s:
+            _WAIT.labels(self._model).observe(wait_s)
+
+    def stepped(self, *, rows: int, jobs: int, step_s: float) -> None:
+        """Count a step."""
+        _BATCH_LINES.labels(self._model).observe(rows)
+        _BATCH_JOBS.labels(self._model).observe(jobs)
+        _STEP.labels(self._model).observe(step_s)
+
+    def ran_out_of_memory(self, *, row_limit: int) -> None:
+        """Count an out-of-memory event."""
+        _OUT_OF_MEMORY.labels(self._model).inc()
+        _ROW_LIMIT.labels(self._model).set(row_limit)
+
+
+def count_image(model: str, *, outcome: str, flags: Sequence[Flag]) -> None:
+    """Count an image that ended: `read`, or the code of its error, with the flags of its lines."""
+    _IMAGES.labels(model, outcome).inc()
+    for flag in flags:
+        _FLAGS.labels(model, flag.value).inc()

@@ -1,0 +1,261 @@
+"""From a ticket to text for one model: claim the most urgent images, decode them, read their lines, end them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import structlog
+
+from core import claims, job_files
+from core.claims import Claim
+from core.errors import InkqueueError, NotFound, Unavailable
+from core.outcomes import Outcome
+from core.queue import SLICE_IMAGES
+from core.settings import settings
+from core.transcript import BoundingBox, Flag, Line
+from worker.batcher import Batcher, BatcherStopped, BatchObserver, QueuedLine
+from worker.finisher import Finisher
+from worker.line_checks import is_blank, looks_like_page
+from worker.metrics import count_image
+from worker.recognizer import LinePixels, Recognition, Recognizer, RecognizerOutOfMemory
+
+#: Threads that claim and decode for one model at once: while one waits for the storage, another goes on.
+MAX_PUMPS = 2
+_ROOM_POLL_S = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Decoder(Protocol):
+    """Turns image files into pixels, apart from this process."""
+
+    def decode(self, data: bytes, *, max_pixels: int) -> Future[LinePixels]:
+        """The upright pixels of a file, or `InvalidImage`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """An image that was claimed and has not ended."""
+
+    claim: Claim
+    #: Both None until it is decoded.
+    box: BoundingBox | None = None
+    flags: frozenset[Flag] = frozenset()
+
+
+class Transcription:
+    """One model of a worker and the images that it has claimed.
+
+    Args:
+        model: The name that jobs ask for.
+        worker_id: Whose lease the claims are under.
+        recognizer: The model.
+        decoder: Shared by all models of the worker.
+        finisher: Shared by all models of the worker.
+        observer: Is told the batcher's figures.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        worker_id: str,
+        recognizer: Recognizer,
+        decoder: Decoder,
+        finisher: Finisher,
+        observer: BatchObserver,
+    ) -> None:
+        self.model = model
+        self._worker_id = worker_id
+        self._decoder = decoder
+        self._finisher = finisher
+        self.batcher = Batcher(
+            recognizer,
+            on_start=self._on_start,
+            on_read=self._on_read,
+            on_failed=self._on_failed,
+            observer=observer,
+        )
+        self._lock = threading.Lock()
+        self._readings: dict[str, _Reading] = {}
+        self._pumps = 0
+        self._rung = False
+        self._stopping = threading.Event()
+
+    def pump(self) -> None:
+        """Claim and submit images while any wait; what a ticket starts.
+
+        A ticket that comes while enough pumps run only makes one of them look once more before it ends.
+        """
+        while self._enter():
+            try:
+                self._read_until_none_wait()
+            finally:
+                look_again = self._leave()
+            if not look_again:
+                return
+
+    def stop_claiming(self) -> None:
+        """Let the pumps end; what they have claimed is still read."""
+        self._stopping.set()
+
+    def stop(self, grace_s: float) -> None:
+        """Finish what is in rows within the grace, and give everything else back to the queue."""
+        self.stop_claiming()
+        unread = self.batcher.stop(grace_s)
+        for line in unread:
+            self._give_back(line.key)
+
+    @property
+    def is_pumping(self) -> bool:
+        """Whether a ticket is being served now."""
+        with self._lock:
+            return self._pumps > 0
+
+    def held(self) -> list[Claim]:
+        """The images that are claimed and have not ended."""
+        with self._lock:
+            return [reading.claim for reading in self._readings.values()]
+
+    def drop(self, image_ids: Collection[str]) -> None:
+        """Forget images that were canceled or taken away: their rows are free before the next step."""
+        with self._lock:
+            dropped = [image_id for image_id in image_ids if self._readings.pop(image_id, None) is not None]
+        self.batcher.cancel(dropped)
+
+    def _enter(self) -> bool:
+        with self._lock:
+            enough = self._pumps == MAX_PUMPS
+            self._rung |= enough
+            self._pumps += not enough
+            return not enough
+
+    def _leave(self) -> bool:
+        with self._lock:
+            self._pumps -= 1
+            return self._rung and not self._stopping.is_set()
+
+    def _read_until_none_wait(self) -> None:
+        while self._batcher_wants_lines():
+            with self._lock:
+                self._rung = False
+            if not self._read_slice():
+                return
+
+    def _batcher_wants_lines(self) -> bool:
+        while not self._stopping.is_set():
+            if self.batcher.wait_for_room(_ROOM_POLL_S):
+                return True
+        return False
+
+    def _read_slice(self) -> bool:
+        slice_ = claims.claim(self._worker_id, self.model, most=SLICE_IMAGES)
+        with self._lock:
+            self._readings.update((claim.image_id, _Reading(claim=claim)) for claim in slice_)
+        decoding = [(claim, self._decode(claim)) for claim in slice_]
+        for claim, future in decoding:
+            if future is not None:
+                self._submit(claim, future)
+        return bool(slice_)
+
+    def _decode(self, claim: Claim) -> Future[LinePixels] | None:
+        try:
+            return self._decoder.decode(
+                job_files.get_image(claim.job_id, claim.image_id), max_pixels=settings().max_image_pixels
+            )
+        except Unavailable as exc:
+            _log.warning("an image is given back: its file cannot be read now", image=claim.image_id, error=exc.message)
+            self._give_back(claim.image_id)
+        except NotFound as exc:
+            self._end(claim.image_id, error=exc)
+        return None
+
+    def _submit(self, claim: Claim, future: Future[LinePixels]) -> None:
+        try:
+            pixels = future.result()
+        except InkqueueError as exc:
+            self._end(claim.image_id, error=exc)
+        except CancelledError:
+            self._give_back(claim.image_id)
+        except OSError as exc:
+            self._give_back(claim.image_id)
+            raise Unavailable("no process to decode images can be started") from exc
+        else:
+            self._queue_line(claim, pixels)
+
+    def _queue_line(self, claim: Claim, pixels: LinePixels) -> None:
+        height, width = pixels.shape[:2]
+        box = BoundingBox(xmin=0, ymin=0, xmax=width, ymax=height)
+        if is_blank(pixels):
+            blank = Line(index=0, text="", confidence=None, bbox=box, flags=(Flag.BLANK,), words=())
+            self._end(claim.image_id, lines=(blank,))
+            return
+        flags = frozenset({Flag.LOOKS_LIKE_PAGE}) if looks_like_page(pixels) else frozenset()
+        with self._lock:
+            reading = self._readings.get(claim.image_id)
+            if reading is None:
+                return
+            self._readings[claim.image_id] = replace(reading, box=box, flags=flags)
+        line = QueuedLine(
+            key=claim.image_id, pixels=pixels, priority=claim.priority, job_id=claim.job_id, alone=claim.suspect
+        )
+        try:
+            self.batcher.submit(line)
+        except BatcherStopped:
+            self._give_back(claim.image_id)
+
+    def _on_start(self, lines: Sequence[QueuedLine]) -> None:
+        with self._lock:
+            starting = [self._readings[line.key].claim for line in lines if line.key in self._readings]
+        try:
+            claims.mark_started(starting)
+        except Unavailable as exc:
+            # The mark only serves to find out which image kills workers: better to read on without it.
+            _log.warning("images could not be marked as started", error=exc.message)
+
+    def _on_read(self, line: QueuedLine, recognition: Recognition) -> None:
+        with self._lock:
+            reading = self._readings.get(line.key)
+        if reading is None or reading.box is None:
+            return
+        read = Line(
+            index=0,
+            text=recognition.text,
+            confidence=recognition.confidence,
+            bbox=reading.box,
+            flags=tuple(sorted(recognition.flags | reading.flags)),
+            words=recognition.words,
+        )
+        self._end(line.key, lines=(read,))
+
+    def _on_failed(self, line: QueuedLine, error: Exception) -> None:
+        if isinstance(error, RecognizerOutOfMemory):
+            self._end(line.key, error=InkqueueError("the line does not fit into the device's memory"))
+        else:
+            _log.error("a line could not be read", image=line.key, error=repr(error))
+            self._end(line.key, error=InkqueueError("the line could not be read"))
+
+    def _end(self, image_id: str, *, lines: tuple[Line, ...] = (), error: InkqueueError | None = None) -> None:
+        with self._lock:
+            reading = self._readings.pop(image_id, None)
+        if reading is None:
+            return
+        claim = reading.claim
+        count_image(
+            self.model,
+            outcome=error.code if error else "read",
+            flags=[flag for line in lines for flag in line.flags],
+        )
+        self._finisher.finish(
+            Outcome(image_id=image_id, job_id=claim.job_id, attempt=claim.attempt, lines=lines, error=error)
+        )
+
+    def _give_back(self, image_id: str) -> None:
+        with self._lock:
+            reading = self._readings.pop(image_id, None)
+        if reading is not None:
+            self._finisher.give_back(reading.claim)
