@@ -1,0 +1,64 @@
+"""The API: one Flask application out of its routes, its errors and its description."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from flask import Response, jsonify, redirect
+from flask_openapi3 import Info, OpenAPI
+from pydantic import ValidationError
+from werkzeug.wrappers import Response as PlainResponse
+
+from api.account_routes import account_routes
+from api.health_routes import health_routes
+from api.job_routes import job_routes
+from api.openapi import describe_submission
+from api.problems import malformed, register_error_handlers
+from api.request_log import register_request_log
+from api.schemas import ErrorBody
+from core.logs import configure_logging
+from core.settings import settings
+
+_VERSION = "0.1.0"
+_ERRORS: dict[str | int | HTTPStatus, type[ErrorBody]] = dict.fromkeys(
+    (400, 401, 402, 404, 409, 410, 413, 415, 422, 500, 503), ErrorBody
+)
+
+
+def create_app() -> OpenAPI:
+    """Build the application; gunicorn calls this once a process."""
+    configure_logging()
+    app = OpenAPI(
+        __name__,
+        info=Info(title="inkqueue", version=_VERSION, summary="Handwriting in, text out: jobs, results, credits."),
+        security_schemes={"api_key": {"type": "http", "scheme": "bearer", "bearerFormat": "ink_..."}},
+        responses=_ERRORS,  # type: ignore[arg-type] # a dict of a narrower value type
+        validation_error_status=400,
+        validation_error_model=ErrorBody,
+        validation_error_callback=_refuse,
+        doc_prefix="/docs",
+    )
+    app.config["MAX_CONTENT_LENGTH"] = settings().max_request_bytes
+    # A job may hold a thousand files; Flask's own limits guard against forms of many small fields.
+    app.config["MAX_FORM_PARTS"] = 2000
+    app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
+    register_request_log(app)
+    register_error_handlers(app)
+    for routes in (job_routes, account_routes, health_routes):
+        app.register_api(routes)
+    describe_submission(app)
+    app.add_url_rule("/openapi.json", "openapi_json", lambda: _openapi(app))
+    app.add_url_rule("/docs", "docs", _docs)
+    return app
+
+
+def _refuse(exc: ValidationError) -> Response:
+    raise malformed(exc) from exc
+
+
+def _openapi(app: OpenAPI) -> Response:
+    return jsonify(app.api_doc)
+
+
+def _docs() -> PlainResponse:
+    return redirect("/docs/swagger")

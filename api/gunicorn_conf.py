@@ -1,0 +1,36 @@
+"""How gunicorn runs the API; the address comes from the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import multiprocess
+
+from core.settings import settings
+
+wsgi_app = "api.app:create_app()"
+worker_class = "gthread"
+workers = settings().api_processes
+threads = settings().api_threads
+#: A process that does not even beat for so long is replaced; requests that wait do not count.
+timeout = 60
+#: What is in flight at SIGTERM may end; long polls are answered at once.
+graceful_timeout = 25
+keepalive = 30
+#: The application logs each request itself, without its query.
+accesslog = None
+
+
+def worker_int(worker: Any) -> None:
+    """Answer long polls when the process is told to stop; runs in the process that stops."""
+    del worker
+    # Imported here: before the fork, its locks would be copied.
+    from api.waiting import job_waits
+
+    job_waits().close()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Forget a process's live gauges when it has ended."""
+    del server
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

@@ -1,0 +1,137 @@
+"""The paths of jobs."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from flask import Response, request
+from flask_openapi3 import APIBlueprint, Tag
+from pydantic import BaseModel
+
+from api.auth import authenticate, caller
+from api.schemas import (
+    DeletedBody,
+    ImageBody,
+    ImageListBody,
+    ImagePageQuery,
+    JobBody,
+    JobListBody,
+    JobPageQuery,
+    JobPath,
+    TranscriptQuery,
+    WaitQuery,
+)
+from api.submission import read_submission
+from api.waiting import job_waits
+from core import jobs
+from core.database import transaction
+from core.job_views import image_page, job_view, list_jobs
+from core.states import Status
+from core.transcript import whole_text
+
+job_routes = APIBlueprint(
+    "jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="Jobs")], abp_security=[{"api_key": []}]
+)
+job_routes.before_request(authenticate)
+
+#: Seconds after which a look at a job that has not ended is worth it.
+_POLL_AFTER_S = 1
+
+
+@job_routes.post("", responses={202: JobBody})
+def submit_job() -> Response:
+    """Submit a job.
+
+    Images come as files of a form (field `image`, once or many times), as JSON, or one as the body itself; then its
+    options are query parameters. The answer is the job; `Location` tells where to poll it.
+    """
+    job_id = jobs.submit(caller(), read_submission(request))
+    answer = _job(job_id)
+    answer.status_code = HTTPStatus.ACCEPTED
+    answer.headers["Location"] = f"/v1/jobs/{job_id}"
+    return answer
+
+
+@job_routes.get("", responses={200: JobListBody})
+def list_own_jobs(query: JobPageQuery) -> Response:
+    """List your jobs, newest first, without their images."""
+    with transaction() as connection:
+        found = list_jobs(connection, caller(), before=query.after, most=query.limit + 1)
+    page = found[: query.limit]
+    more = len(found) > query.limit
+    return _json(
+        JobListBody(data=[JobBody.of(job) for job in page], has_more=more, next_cursor=page[-1].id if more else None)
+    )
+
+
+@job_routes.get("/<job_id>", responses={200: JobBody, 304: None})
+def get_job(path: JobPath, query: WaitQuery) -> Response:
+    """Look at a job, or wait for it.
+
+    With `wait`, the answer comes when the job has ended, or with `If-None-Match` when it has changed; after so many
+    seconds it comes in any case, with the job as it then is.
+    """
+    known = request.if_none_match
+    job_waits().wait(
+        caller(),
+        path.job_id,
+        timeout_s=query.wait,
+        done=lambda version, status: not known.contains(str(version)) if known else status.terminal,
+    )
+    answer = _job(path.job_id)
+    answer.make_conditional(request)
+    return answer
+
+
+@job_routes.get("/<job_id>/images", responses={200: ImageListBody})
+def list_images(path: JobPath, query: ImagePageQuery) -> Response:
+    """List a job's images in order, with what was read in them."""
+    with transaction() as connection:
+        found = image_page(connection, caller(), path.job_id, after=query.after, most=query.limit + 1)
+    page = found[: query.limit]
+    more = len(found) > query.limit
+    return _json(
+        ImageListBody(
+            data=[ImageBody.of(image) for image in page],
+            has_more=more,
+            next_cursor=str(page[-1].index) if more else None,
+        )
+    )
+
+
+@job_routes.post("/<job_id>/cancel", responses={200: JobBody})
+def cancel_job(path: JobPath) -> Response:
+    """Cancel a job: what has not been read ends now, free; what was read stays charged and readable."""
+    jobs.cancel(caller(), path.job_id)
+    return _job(path.job_id)
+
+
+@job_routes.delete("/<job_id>", responses={200: DeletedBody})
+def delete_job(path: JobPath) -> Response:
+    """Delete a job's images and text for good, canceling it first if it runs."""
+    jobs.delete_job(caller(), path.job_id)
+    return _json(DeletedBody(id=path.job_id))
+
+
+@job_routes.get("/<job_id>/transcript", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
+def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
+    """Get a job's text so far: `txt` has a row a line, `json` every image with its lines."""
+    with transaction() as connection:
+        images = image_page(connection, caller(), path.job_id, after=-1, most=jobs.MAX_IMAGES)
+    if query.format == "json":
+        return _json(ImageListBody(data=[ImageBody.of(image) for image in images], has_more=False, next_cursor=None))
+    return Response(whole_text([image.text for image in images]) + "\n", mimetype="text/plain")
+
+
+def _job(job_id: str) -> Response:
+    with transaction() as connection:
+        job = job_view(connection, caller(), job_id)
+    answer = _json(JobBody.of(job))
+    answer.set_etag(str(job.version))
+    if job.status in (Status.QUEUED, Status.RUNNING):
+        answer.headers["Retry-After"] = str(_POLL_AFTER_S)
+    return answer
+
+
+def _json(body: BaseModel) -> Response:
+    return Response(body.model_dump_json(), mimetype="application/json")
