@@ -61,7 +61,7 @@ _WAITING = text(
     SELECT waiting.model, counted.images
     FROM waiting CROSS JOIN LATERAL (
         SELECT count(*) AS images FROM (
-            SELECT 1 FROM images WHERE status = 'queued' AND model = waiting.model LIMIT :most) some) counted
+            SELECT 1 FROM images WHERE status = 'queued' AND model = waiting.model LIMIT :most) first_ones) counted
     """
 )
 

@@ -1,0 +1,102 @@
+"""What tests say in the words of the service: an account with credits, a job of lines, a line that was read."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from PIL import Image
+from sqlalchemy import text
+
+from core import accounts, credits
+from core.accounts import Caller
+from core.claims import Claim
+from core.database import transaction
+from core.images import inspect_image
+from core.jobs import NewImage, NewJob, submit
+from core.outcomes import Outcome
+from core.states import Mode, Priority
+from core.transcript import BoundingBox, Flag, Line
+
+MODEL = "fake"
+
+
+def png(width: int = 40, height: int = 8) -> bytes:
+    """A small picture with ink."""
+    image = Image.new("L", (width, height), "white")
+    image.paste(0, (4, 2, 12, 6))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def new_caller(name: str = "archive", *, grant_credits: int = 1000) -> Caller:
+    """An account with so many credits."""
+    with transaction() as connection:
+        account_id = accounts.ensure_account(connection, name)
+        start = credits.credit(connection, account_id).balance_micro
+        adjustment = grant_credits * credits.CREDIT_MICRO - start
+        credits.post(
+            connection,
+            [credits.Entry(account_id=account_id, kind=credits.EntryKind.ADJUST, amount_micro=adjustment)],
+        )
+    return Caller(account_id=account_id, key_id="key_test")
+
+
+def submit_lines(
+    caller: Caller,
+    lines: int = 1,
+    *,
+    priority: Priority = Priority.NORMAL,
+    model: str = MODEL,
+    data: bytes | None = None,
+) -> str:
+    """A job of so many lines; its id."""
+    data = data or png()
+    header = inspect_image(data, max_bytes=10**7, max_pixels=10**7)
+    images = [NewImage(data=data, header=header, key=f"line-{index}") for index in range(lines)]
+    return submit(
+        caller, NewJob(model=model, mode=Mode.AUTO, priority=priority, max_lines=40, metadata={}, images=images)
+    )
+
+
+def read_line(text_read: str = "irlandais", *, flags: Sequence[Flag] = ()) -> Line:
+    """A line as a recognizer gives it."""
+    return Line(
+        index=0,
+        text=text_read,
+        confidence=0.9,
+        bbox=BoundingBox(xmin=0, ymin=0, xmax=40, ymax=8),
+        flags=tuple(flags),
+        words=(),
+    )
+
+
+def read(claim: Claim, text_read: str = "irlandais", *, flags: Sequence[Flag] = ()) -> Outcome:
+    """The outcome of a claim whose image was read."""
+    return Outcome(
+        image_id=claim.image_id,
+        job_id=claim.job_id,
+        attempt=claim.attempt,
+        lines=(read_line(text_read, flags=flags),),
+    )
+
+
+def rows(query: str, **parameters: object) -> list[tuple[object, ...]]:
+    """What the database says."""
+    with transaction() as connection:
+        return [tuple(row) for row in connection.execute(text(query), parameters)]
+
+
+def assert_ledger_balances() -> None:
+    """Every account's totals are the sums of its entries, and what jobs hold is what accounts hold."""
+    signs = {kind.value: effect for kind, effect in credits.EFFECT.items()}
+    totals: dict[object, list[int]] = {account: [0, 0] for (account,) in rows("SELECT id FROM accounts")}
+    for account, kind, amount in rows("SELECT account_id, kind, amount_micro FROM ledger"):
+        assert isinstance(amount, int)
+        balance_sign, held_sign = signs[str(kind)]
+        totals[account][0] += balance_sign * amount
+        totals[account][1] += held_sign * amount
+    for account, balance, held in rows("SELECT id, balance_micro, held_micro FROM accounts"):
+        assert [balance, held] == totals[account]
+        assert rows("SELECT coalesce(sum(held_micro), 0) FROM jobs WHERE account_id = :id", id=account) == [(held,)]

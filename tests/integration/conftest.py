@@ -1,0 +1,46 @@
+"""A real Postgres and a real Valkey for every test here: started once, emptied before each test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from cli.embedded_postgres import running_postgres
+from cli.embedded_valkey import running_valkey
+from core.database import engine, migrate, transaction
+from core.queue import celery_app
+from core.redis_address import redis_client
+from core.settings import settings
+from core.tables import Base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The two servers and a folder for images, named to the settings by the environment, as in production."""
+    folder: Path = tmp_path_factory.mktemp("servers")
+    with running_postgres(folder) as database_url, running_valkey(folder) as redis_url:
+        os.environ |= {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "INKQUEUE_STORAGE_URL": f"file://{folder}/images",
+            "INKQUEUE_MODELS": "fake",
+        }
+        for cached in (settings, engine, celery_app, redis_client):
+            cached.cache_clear()
+        migrate(database_url)
+        yield
+        celery_app().close()
+        redis_client().close()
+        engine().dispose()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> None:
+    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    with transaction() as connection:
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    redis_client().flushall()
