@@ -15,6 +15,10 @@ from core.transcript import Flag, Word
 LinePixels = NDArray[np.uint8]
 
 
+class ModelUnavailable(Exception):
+    """The model cannot be loaded; the message says what is missing and what to do."""
+
+
 class RecognizerOutOfMemory(Exception):
     """The device had no room for these lines; the same lines in smaller groups may fit."""
 
