@@ -90,6 +90,11 @@ def grey_16_bit(image: Image.Image, fmt: str = "PNG") -> bytes:
     return encoded(Image.fromarray(levels), fmt)
 
 
+def grey_float(image: Image.Image) -> bytes:
+    """TIFF of mode F between 0 and 1, as image-processing programs write."""
+    return encoded(Image.fromarray(np.asarray(image.convert("L"), dtype=np.float32) / 255), "TIFF")
+
+
 def cmyk(image: Image.Image, fmt: str = "JPEG") -> bytes:
     """Mode CMYK, as printing houses write."""
     return encoded(image.convert("CMYK"), fmt)

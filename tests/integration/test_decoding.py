@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.errors import ImageTooLarge, InvalidImage, UnsupportedImage
+from tests import image_samples as samples
+from worker import decoding
+from worker.decoding import DecodingPool
+from worker.decoding_process import DecodingProcess, ImageFile
+
+LINE = samples.ink_line()
+PNG = samples.encoded(LINE)
+MAX_PIXELS = 10**8
+#: Mean distance of one colour value that lossy formats and lost colours may cost on the sample; a wrong turn costs 20.
+CLOSE = 3.0
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[DecodingPool]:
+    pool = DecodingPool(processes=1, timeout_s=30, memory_bytes=2**30)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def open_pool() -> Iterator[Callable[..., DecodingPool]]:
+    """Opens pools that the test may break."""
+    pools: list[DecodingPool] = []
+
+    def open_one(*, processes: int = 1, timeout_s: float = 30, memory_bytes: int = 2**30) -> DecodingPool:
+        pools.append(DecodingPool(processes=processes, timeout_s=timeout_s, memory_bytes=memory_bytes))
+        return pools[-1]
+
+    yield open_one
+    for pool in pools:
+        pool.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(pytest.param(samples.encoded(LINE, fmt), id=fmt) for fmt in samples.FORMATS),
+        *(
+            pytest.param(samples.exif_rotated(LINE, orientation, fmt), id=f"{fmt}-exif-{orientation}")
+            for fmt in ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF")
+            for orientation in range(2, 9)
+        ),
+        *(pytest.param(samples.with_alpha(LINE, fmt), id=f"{fmt}-alpha") for fmt in ("PNG", "WEBP", "AVIF", "HEIF")),
+        pytest.param(samples.grey_with_alpha(LINE), id="grey-alpha"),
+        pytest.param(samples.palette(LINE), id="palette"),
+        pytest.param(samples.palette(LINE, transparent=True), id="palette-transparent"),
+        pytest.param(samples.palette(LINE, "GIF", transparent=True), id="gif-transparent"),
+        *(pytest.param(samples.one_bit(LINE, fmt), id=f"{fmt}-one-bit") for fmt in ("PNG", "TIFF", "BMP", "GIF")),
+        *(pytest.param(samples.grey(LINE, fmt), id=f"{fmt}-grey") for fmt in ("PNG", "JPEG", "TIFF")),
+        *(pytest.param(samples.grey_16_bit(LINE, fmt), id=f"{fmt}-grey-16") for fmt in ("PNG", "TIFF")),
+        pytest.param(samples.grey_float(LINE), id="grey-float"),
+        *(pytest.param(samples.cmyk(LINE, fmt), id=f"{fmt}-cmyk") for fmt in ("JPEG", "TIFF")),
+        pytest.param(samples.phone_mpo(LINE), id="phone-mpo"),
+        pytest.param(samples.multi_page([LINE, LINE.rotate(180)], "GIF"), id="gif-animated"),
+        pytest.param(samples.multi_page([LINE, LINE.rotate(180)], "WEBP"), id="webp-animated"),
+    ],
+)
+def test_every_sort_of_image_becomes_the_same_upright_picture(pool: DecodingPool, data: bytes) -> None:
+    pixels = pool.decode(data, max_pixels=MAX_PIXELS).result(timeout=30)
+    assert pixels.shape == (48, 320, 3)
+    assert pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - np.asarray(LINE)).mean() < CLOSE
+
+
+def test_16_bit_grey_keeps_its_shades(pool: DecodingPool) -> None:
+    ramp = Image.linear_gradient("L")
+    pixels = pool.decode(samples.grey_16_bit(ramp), max_pixels=MAX_PIXELS).result(timeout=30)
+    assert np.array_equal(pixels[:, :, 0], np.asarray(ramp))
+
+
+@pytest.mark.parametrize("fmt", samples.FORMATS)
+def test_half_a_file_is_an_invalid_image(pool: DecodingPool, fmt: str) -> None:
+    with pytest.raises(InvalidImage, match="damaged"):
+        pool.decode(samples.truncated(samples.encoded(LINE, fmt)), max_pixels=MAX_PIXELS).result(timeout=30)
+
+
+def test_verdicts_of_the_header_hold_in_the_process_too(pool: DecodingPool) -> None:
+    with pytest.raises(UnsupportedImage, match="SVG"):
+        pool.decode(samples.svg(), max_pixels=MAX_PIXELS).result(timeout=30)
+    with pytest.raises(ImageTooLarge, match="50,000"):
+        pool.decode(samples.png_header(50_000, 50_000), max_pixels=MAX_PIXELS).result(timeout=30)
+
+
+def test_many_threads_get_their_own_pixels(pool: DecodingPool) -> None:
+    def decode_sixteen(thread: int) -> bool:
+        strips = [Image.new("L", (20 + thread, 10), shade) for shade in range(0, 160, 10)]
+        futures = {pool.decode(samples.encoded(strip), max_pixels=MAX_PIXELS): strip for strip in strips}
+        return all(
+            np.array_equal(future.result()[:, :, 1], np.asarray(futures[future]))
+            for future in as_completed(futures, timeout=30)
+        )
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(decode_sixteen, range(8)))
+
+
+def test_an_image_that_wants_too_much_memory_fails_alone(open_pool: Callable[..., DecodingPool]) -> None:
+    pool = open_pool(memory_bytes=64 * 2**20)
+    greedy = pool.decode(samples.encoded(Image.new("L", (6000, 6000)), "JPEG"), max_pixels=MAX_PIXELS)
+    modest = pool.decode(PNG, max_pixels=MAX_PIXELS)
+    with pytest.raises(InvalidImage, match="memory"):
+        greedy.result(timeout=30)
+    assert modest.result(timeout=30).shape == (48, 320, 3)
+
+
+def test_an_image_that_takes_too_long_fails_alone(open_pool: Callable[..., DecodingPool]) -> None:
+    pool = open_pool(timeout_s=0.5)
+    stopped = process_of(pool)
+    os.kill(stopped, signal.SIGSTOP)
+    slow, *others = [pool.decode(PNG, max_pixels=MAX_PIXELS) for _ in range(5)]
+    with pytest.raises(InvalidImage, match=r"more than 0\.5 s"):
+        slow.result(timeout=30)
+    assert [other.result(timeout=30).shape for other in others] == [(48, 320, 3)] * 4
+    assert process_of(pool) != stopped
+
+
+def test_an_image_that_crashes_its_process_twice_fails_alone(
+    open_pool: Callable[..., DecodingPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadly = samples.encoded(LINE.rotate(180))
+
+    class Crashing(DecodingProcess):
+        def send(self, images: Sequence[ImageFile], *, timeout_s: float) -> None:
+            if images[0].data == deadly:
+                self.interrupt()
+            super().send(images, timeout_s=timeout_s)
+
+    monkeypatch.setattr(decoding, "DecodingProcess", Crashing)
+    pool = open_pool()
+    crash, *others = [pool.decode(data, max_pixels=MAX_PIXELS) for data in (deadly, PNG, PNG)]
+    with pytest.raises(InvalidImage, match="crashes the decoder"):
+        crash.result(timeout=30)
+    assert [other.result(timeout=30).shape for other in others] == [(48, 320, 3)] * 2
+
+
+def test_a_process_killed_from_outside_costs_no_image(open_pool: Callable[..., DecodingPool]) -> None:
+    pool = open_pool()
+    killed = process_of(pool)
+    os.kill(killed, signal.SIGSTOP)
+    futures = [pool.decode(PNG, max_pixels=MAX_PIXELS) for _ in range(20)]
+    wait_until(futures[0].running)
+    os.kill(killed, signal.SIGKILL)
+    assert [future.result(timeout=30).shape for future in futures] == [(48, 320, 3)] * 20
+
+
+def test_a_process_killed_while_idle_costs_no_image(open_pool: Callable[..., DecodingPool]) -> None:
+    pool = open_pool()
+    os.kill(process_of(pool), signal.SIGKILL)
+    assert pool.decode(PNG, max_pixels=MAX_PIXELS).result(timeout=30).shape == (48, 320, 3)
+
+
+def test_that_no_process_starts_is_not_the_images_fault(
+    open_pool: Callable[..., DecodingPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    pool = open_pool()
+    with pytest.raises(OSError, match="process ended"):
+        pool.decode(PNG, max_pixels=MAX_PIXELS).result(timeout=30)
+
+
+def test_closing_cancels_what_is_not_decoded(open_pool: Callable[..., DecodingPool]) -> None:
+    pool = open_pool()
+    os.kill(process_of(pool), signal.SIGSTOP)
+    futures = [pool.decode(PNG, max_pixels=MAX_PIXELS) for _ in range(40)]
+    wait_until(futures[0].running)
+    pool.close()
+    for future in futures:
+        with pytest.raises(CancelledError):
+            future.result(timeout=0)
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.decode(PNG, max_pixels=MAX_PIXELS)
+
+
+def test_a_cancelled_image_is_never_decoded(open_pool: Callable[..., DecodingPool]) -> None:
+    pool = open_pool()
+    stopped = process_of(pool)
+    os.kill(stopped, signal.SIGSTOP)
+    first, second, third = (pool.decode(PNG, max_pixels=MAX_PIXELS) for _ in range(3))
+    wait_until(first.running)
+    assert second.cancel() or second.running()
+    os.kill(stopped, signal.SIGCONT)
+    assert third.result(timeout=30).shape == (48, 320, 3)
+
+
+def test_a_process_carries_neither_numpy_nor_torch_nor_secrets(
+    open_pool: Callable[..., DecodingPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://inkqueue:secret@db/inkqueue")
+    process = Path(f"/proc/{process_of(open_pool())}")
+    libraries = (process / "maps").read_text()
+    assert "PIL" in libraries
+    assert "numpy" not in libraries
+    assert "torch" not in libraries
+    assert b"secret" not in (process / "environ").read_bytes()
+
+
+def test_ctrl_c_does_not_reach_the_processes(open_pool: Callable[..., DecodingPool]) -> None:
+    assert os.getpgid(process_of(open_pool())) != os.getpgid(0)
+
+
+def test_the_processes_end_with_a_killed_parent() -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent.parent
+    )
+    assert parent.stdout is not None
+    with parent.stdout:
+        orphan = int(parent.stdout.readline())
+    os.kill(orphan, signal.SIGSTOP)  # it cannot notice by itself
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not is_running(orphan))
+
+
+PARENT = """
+from tests.integration.test_decoding import process_of
+from worker.decoding import DecodingPool
+print(process_of(DecodingPool(processes=1, timeout_s=30, memory_bytes=2**30)), flush=True)
+input()
+"""
+
+
+def process_of(pool: DecodingPool) -> int:
+    """The id of the process of the pool that was opened last, once it works."""
+    pool.decode(PNG, max_pixels=MAX_PIXELS).result(timeout=30)
+    children = {int(pid) for task in Path("/proc/self/task").iterdir() for pid in _read(task / "children").split()}
+    return max(children, key=lambda pid: int(_read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[19] or 0))
+
+
+def is_running(pid: int) -> bool:
+    state = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return bool(state) and state[0] not in "ZX"
+
+
+def wait_until(condition: Callable[[], bool], *, within_s: float = 10) -> None:
+    deadline_s = time.monotonic() + within_s
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline_s, "the condition did not come true in time"
+        pause.wait(0.01)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

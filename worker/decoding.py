@@ -1,0 +1,157 @@
+"""Pixels of untrusted files: a pool of processes of which each may crash, hang or starve without harming the others."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+
+from core.errors import InkqueueError, InvalidImage
+from worker.decoding_process import DecodingProcess, ImageFile
+from worker.recognizer import LinePixels
+
+#: A request carries up to so many images or bytes, so that a small line does not pay for a round trip of its own.
+_MAX_BATCH_IMAGES = 16
+_MAX_BATCH_BYTES = 4 * 2**20
+
+
+@dataclass(kw_only=True)
+class _Job:
+    file: ImageFile
+    future: Future[LinePixels] = field(default_factory=Future)
+    #: Whether a process has already died over it; the first time may be an accident from outside.
+    blamed: bool = False
+
+
+class DecodingPool:
+    """Turns image files into upright pixels in processes of their own; any thread may use it.
+
+    concurrent.futures and loky give up the whole pool when one process dies, and pebble 5.2 when an idle one does;
+    hence one thread here for each process, with a socket between the two.
+
+    Args:
+        processes: Processes, each of one core.
+        timeout_s: Longest time for one image; then its process is ended and another started.
+        memory_bytes: Address space that a process may take beyond what it starts with.
+    """
+
+    def __init__(self, *, processes: int, timeout_s: float, memory_bytes: int) -> None:
+        self._timeout_s = timeout_s
+        self._waiting: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._processes = [DecodingProcess(memory_bytes=memory_bytes) for _ in range(processes)]
+        self._threads = [
+            threading.Thread(target=self._serve, args=(process,), name=f"decoding-{index}", daemon=True)
+            for index, process in enumerate(self._processes)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def decode(self, data: bytes, *, max_pixels: int) -> Future[LinePixels]:
+        """Begin to decode one image file; many may wait, and each result comes as soon as it is there.
+
+        Args:
+            data: The whole file.
+            max_pixels: Most pixels, width x height.
+
+        Returns:
+            Its pixels, uint8 RGB of shape (H, W, 3), upright, origin top left. Or it raises InvalidImage (damaged, over
+            the time or memory allowed, or a crash of its process), UnsupportedImage or ImageTooLarge; CancelledError
+            when the pool was closed; OSError when no process starts, which is not the image's fault.
+
+        Raises:
+            RuntimeError: The pool is closed.
+        """
+        job = _Job(file=ImageFile(data=data, max_pixels=max_pixels))
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the decoding pool is closed")
+            self._waiting.append(job)
+            self._changed.notify()
+        return job.future
+
+    def close(self) -> None:
+        """End the processes; what is not decoded by now is cancelled."""
+        with self._changed:
+            self._closed = True
+            waiting = [*self._waiting]
+            self._waiting.clear()
+            self._changed.notify_all()
+        _cancel(waiting)
+        for process in self._processes:
+            process.interrupt()
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self, process: DecodingProcess) -> None:
+        while True:
+            failure = process.ensure_started()
+            batch = self._take()
+            if not batch:
+                break
+            if failure is None:
+                self._decode(process, batch)
+            else:
+                for job in batch:
+                    job.future.set_exception(failure)
+        process.stop()
+
+    def _take(self) -> Sequence[_Job]:
+        """Wait for one process's fair share of what there is; empty when the pool is closed."""
+        batch: list[_Job] = []
+        size = 0
+        with self._changed:
+            while not batch:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    break
+                share = min(_MAX_BATCH_IMAGES, -(-len(self._waiting) // len(self._processes)))
+                while self._waiting and len(batch) < share and size < _MAX_BATCH_BYTES:
+                    job = self._waiting.popleft()
+                    if job.future.running() or job.future.set_running_or_notify_cancel():
+                        batch.append(job)
+                        size += len(job.file.data)
+        return batch
+
+    def _decode(self, process: DecodingProcess, batch: Sequence[_Job]) -> None:
+        undecided = deque(batch)
+        try:
+            process.send([job.file for job in batch], timeout_s=self._timeout_s)
+            while undecided:
+                answer = process.receive(max_pixels=undecided[0].file.max_pixels, timeout_s=self._timeout_s)
+                _settle(undecided.popleft(), answer)
+            return
+        except TimeoutError:
+            slow = InvalidImage(f"The image takes more than {self._timeout_s:g} s to decode.")
+            _settle(undecided.popleft(), slow)
+        except OSError:
+            if undecided[0].blamed and not self._closed:
+                _settle(undecided.popleft(), InvalidImage("The image is damaged: it crashes the decoder."))
+            else:
+                undecided[0].blamed = True
+        process.stop()
+        self._give_back(undecided)
+
+    def _give_back(self, jobs: Sequence[_Job]) -> None:
+        with self._changed:
+            if not self._closed:
+                self._waiting.extendleft(reversed(jobs))
+                self._changed.notify_all()
+                return
+        _cancel(jobs)
+
+
+def _settle(job: _Job, answer: LinePixels | InkqueueError) -> None:
+    if isinstance(answer, InkqueueError):
+        job.future.set_exception(answer)
+    else:
+        job.future.set_result(answer)
+
+
+def _cancel(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        if not job.future.cancel():
+            job.future.set_exception(CancelledError())
