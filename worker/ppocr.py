@@ -139,7 +139,7 @@ def _preprocessed(pixels: LinePixels) -> NDArray[np.float32]:
 
 
 def _collapsed(probabilities: NDArray[np.float32]) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """What remains of (T, C) probabilities without repeats and blanks: classes, and the logarithm of each one's peak."""
+    """What (T, C) probabilities hold without repeats and blanks: classes, and the logarithm of each one's peak."""
     tokens, logprobs = [], []
     columns = zip(probabilities.argmax(axis=1).tolist(), probabilities.max(axis=1).tolist(), strict=True)
     for token, run in groupby(columns, key=lambda column: column[0]):
