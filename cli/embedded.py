@@ -19,6 +19,7 @@ from cli.tether import tethered
 
 #: A Unix socket's path is at most 107 bytes (sockaddr_un); Postgres's file in the folder is ".s.PGSQL.5432".
 _LONGEST_SOCKET_FOLDER = 107 - len("/.s.PGSQL.5432")
+SOCKET_FOLDER_PREFIX = "inkqueue-"
 
 
 class EmbeddedServer(Protocol):
@@ -26,6 +27,8 @@ class EmbeddedServer(Protocol):
 
     name: ClassVar[str]
     stop_signal: ClassVar[signal.Signals]
+    #: Parts of log lines that say nothing to the user.
+    quiet: ClassVar[tuple[str, ...]]
 
     @property
     def url(self) -> str:
@@ -59,8 +62,8 @@ def wheel_folder(package: str) -> Path:
 def make_socket_folder() -> Path:
     """A new folder for sockets, for this user only, with a path that is short enough wherever the data lies."""
     usual = tempfile.gettempdir()
-    fits = len(os.fsencode(usual)) + len("/inkqueue-12345678") <= _LONGEST_SOCKET_FOLDER
-    return Path(tempfile.mkdtemp(prefix="inkqueue-", dir=usual if fits else "/tmp"))
+    fits = len(os.fsencode(usual)) + len(f"/{SOCKET_FOLDER_PREFIX}12345678") <= _LONGEST_SOCKET_FOLDER
+    return Path(tempfile.mkdtemp(prefix=SOCKET_FOLDER_PREFIX, dir=usual if fits else "/tmp"))
 
 
 @contextmanager

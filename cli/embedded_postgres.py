@@ -52,6 +52,8 @@ class EmbeddedPostgres:
     name: ClassVar[str] = "postgres"
     #: Postgres's "fast shutdown": open transactions are rolled back, everything is written.
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT
+    #: What it tells of its life, and how it answers those who come too early or stay too long.
+    quiet: ClassVar[tuple[str, ...]] = ("LOG:  ", "the database system is ", "terminating connection")
 
     @property
     def url(self) -> str:
@@ -59,12 +61,14 @@ class EmbeddedPostgres:
         return f"postgresql+psycopg://{_USER}@/postgres?host={self.socket_folder}"
 
     def prepare(self) -> None:
-        """Make the database at the first start, and clear away what a killed server left."""
+        """Make the database at the first start, and clear away what a killed server left.
+
+        Raises:
+            CannotStart: The database cannot be made, or an earlier server still runs on it.
+        """
         if not self.data_folder.exists():
             self._initialize()
-        # The caller holds the folder's lock, so no server of ours lives; but another process may have its old pid by
-        # now (in a container it usually does), and Postgres would refuse to start.
-        (self.data_folder / "postmaster.pid").unlink(missing_ok=True)
+        self._clear_pid()
         for left in self.socket_folder.glob(".s.PGSQL.*"):
             left.unlink()
         if os.geteuid() == 0:
@@ -103,6 +107,16 @@ class EmbeddedPostgres:
         if done.returncode != 0:
             raise CannotStart(f"Postgres could not make its database in {self.data_folder}: {done.stderr.strip()}")
         made.rename(self.data_folder)
+
+    def _clear_pid(self) -> None:
+        """Remove the pid of a killed server: another process may have it by now, and Postgres would not start then."""
+        written = self.data_folder / "postmaster.pid"
+        if not written.exists():
+            return
+        command = Path("/proc") / written.read_text().partition("\n")[0].strip() / "cmdline"
+        if command.exists() and os.fsencode(f"\0-D\0{self.data_folder}\0") in command.read_bytes():
+            raise CannotStart(f"The Postgres that ran on {self.data_folder} has not ended yet.")
+        written.unlink()
 
     def _owner(self) -> int:
         """Who owns the data when root starts this server.

@@ -22,6 +22,8 @@ class EmbeddedValkey:
 
     name: ClassVar[str] = "valkey"
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    #: Advice on the machine's kernel, and its farewell.
+    quiet: ClassVar[tuple[str, ...]] = ("Memory overcommit must be enabled", "scheduling shutdown", "bye bye")
 
     @property
     def url(self) -> str:
