@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from core.credits import CREDIT_MICRO, Credit
+from core.errors import NotFound
 from core.job_views import ErrorView, ImageView, JobView
 from core.settings import settings
 from core.transcript import Line
@@ -35,7 +37,6 @@ Metadata = Annotated[
 ]
 #: A caller's own name for an image.
 ImageKey = Annotated[str, Field(max_length=256), AfterValidator(_storable)]
-JobId = Annotated[str, Field(pattern=r"^job_[0-9a-z]{26}$")]
 
 
 class _Sent(BaseModel):
@@ -72,10 +73,21 @@ class JobSubmission(JobOptions):
     images: list[ImageSource] = Field(min_length=1, description="1 to 1,000 images.")
 
 
+_JOB_ID = r"^job_[0-9a-z]{26}$"
+JobId = Annotated[str, Field(pattern=_JOB_ID)]
+
+
+def _possible(job_id: str) -> str:
+    # Such an id was never given out: it is unknown like any other, and Postgres need not be asked.
+    if not re.match(_JOB_ID, job_id):
+        raise NotFound(f"there is no job {job_id}")
+    return job_id
+
+
 class JobPath(BaseModel):
     """A job's id in the path."""
 
-    job_id: str = Field(description="As in the job's `id`.")
+    job_id: Annotated[str, AfterValidator(_possible)] = Field(description="As in the job's `id`.")
 
 
 class ModelPath(BaseModel):

@@ -23,12 +23,12 @@ _MOST_URGENT = text(
     """
     WITH RECURSIVE waiting AS (
         (SELECT priority, account_id FROM images
-         WHERE status = 'queued' AND model = :model
+         WHERE status = 'queued' AND model = :model AND priority <= :least
          ORDER BY priority, account_id LIMIT 1)
         UNION ALL
         SELECT following.priority, following.account_id FROM waiting CROSS JOIN LATERAL (
             SELECT priority, account_id FROM images
-            WHERE status = 'queued' AND model = :model
+            WHERE status = 'queued' AND model = :model AND priority <= :least
               AND (priority, account_id) > (waiting.priority, waiting.account_id)
             ORDER BY priority, account_id LIMIT 1) following
     )
@@ -80,11 +80,11 @@ class Claim:
     suspect: bool
 
 
-def claim(worker_id: str, model: str, *, most: int) -> list[Claim]:
-    """Take up to `most` of the images that wait for this model, the most urgent first."""
+def claim(worker_id: str, model: str, *, most: int, least: Priority = Priority.BULK) -> list[Claim]:
+    """Take up to `most` images that wait for this model, the most urgent first, none less urgent than `least`."""
     for _ in range(_TRIES):
         with transaction() as connection:
-            candidates = connection.execute(_MOST_URGENT, {"model": model, "most": most}).all()
+            candidates = connection.execute(_MOST_URGENT, {"model": model, "most": most, "least": least}).all()
             if not candidates:
                 return []
             started_jobs = _start_jobs(connection, {row.job_id for row in candidates})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import structlog
+from celery.platforms import SecurityWarning
 from celery.signals import worker_shutting_down
 from kombu.entity import Queue
 from prometheus_client import start_http_server
@@ -89,6 +91,8 @@ def _load_models(names: Sequence[str]) -> Mapping[str, Recognizer]:
 
 
 def _serve_tickets(transcriptions: Sequence[Transcription]) -> int:
+    # In a container, and under an embedded Postgres, root is usual; tickets carry a name as JSON and nothing to run.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     app = celery_app()
     app.conf.task_queues = [
         Queue(queue_name(transcription.model))  # type: ignore[no-untyped-call]

@@ -16,6 +16,7 @@ from core.errors import InkqueueError, NotFound, Unavailable
 from core.outcomes import Outcome
 from core.queue import SLICE_IMAGES
 from core.settings import settings
+from core.states import Priority
 from core.transcript import BoundingBox, Flag, Line
 from worker.batcher import Batcher, BatcherStopped, BatchObserver, QueuedLine
 from worker.finisher import Finisher
@@ -26,6 +27,8 @@ from worker.recognizer import LinePixels, Recognition, Recognizer, RecognizerOut
 #: Threads that claim and decode for one model at once: while one waits for the storage, another goes on.
 MAX_PUMPS = 2
 _ROOM_POLL_S = 1.0
+#: Lines that wait in the worker, in multiples of its rows, above which interactive images stay in the database too.
+_URGENT_BACKLOG_ROWS = 8
 
 _log = structlog.get_logger(__name__)
 
@@ -89,8 +92,11 @@ class Transcription:
     def pump(self) -> None:
         """Claim and submit images while any wait; what a ticket starts.
 
-        A ticket that comes while enough pumps run only makes one of them look once more before it ends.
+        Interactive images are claimed at once, whatever is claimed already: they overtake it in the batcher. The others
+        only when the batcher wants lines; where enough pumps do that, one of them looks once more before it ends.
         """
+        if self.batcher.backlog < _URGENT_BACKLOG_ROWS * self.batcher.row_limit:
+            self._read_slice(least=Priority.INTERACTIVE)
         while self._enter():
             try:
                 self._read_until_none_wait()
@@ -143,7 +149,7 @@ class Transcription:
         while self._batcher_wants_lines():
             with self._lock:
                 self._rung = False
-            if not self._read_slice():
+            if not self._read_slice(least=Priority.BULK):
                 return
 
     def _batcher_wants_lines(self) -> bool:
@@ -152,8 +158,8 @@ class Transcription:
                 return True
         return False
 
-    def _read_slice(self) -> bool:
-        slice_ = claims.claim(self._worker_id, self.model, most=SLICE_IMAGES)
+    def _read_slice(self, *, least: Priority) -> bool:
+        slice_ = claims.claim(self._worker_id, self.model, most=SLICE_IMAGES, least=least)
         with self._lock:
             self._readings.update((claim.image_id, _Reading(claim=claim)) for claim in slice_)
         decoding = [(claim, self._decode(claim)) for claim in slice_]

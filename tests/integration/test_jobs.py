@@ -127,9 +127,9 @@ def test_files_without_a_job_are_orphans_after_an_hour() -> None:
 def test_another_accounts_job_is_not_found() -> None:
     job_id = submit_lines(new_caller("one"))
     stranger = new_caller("two")
-    for attempt in (lambda: cancel(stranger, job_id), lambda: delete_job(stranger, job_id)):
+    for act in (cancel, delete_job):
         with pytest.raises(NotFound):
-            attempt()
+            act(stranger, job_id)
 
 
 def test_jobs_are_listed_newest_first_page_by_page() -> None:

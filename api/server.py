@@ -8,7 +8,6 @@ from prometheus_client import multiprocess
 
 from core.settings import settings
 
-wsgi_app = "api.app:create_app()"
 worker_class = "gthread"
 workers = settings().api_processes
 threads = settings().api_threads

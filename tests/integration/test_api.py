@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from api.app import create_app
+from core import accounts, leases, outcomes
+from core.claims import claim
+from core.database import transaction
+from core.settings import settings
+from core.storage import image_store
+from tests import image_samples
+from tests.domain import MODEL, png, read, rows
+
+PICTURE = png()
+
+
+@pytest.fixture(scope="session")
+def application() -> FlaskClient:
+    return create_app().test_client()
+
+
+def key_of(account: str) -> str:
+    with transaction() as connection:
+        account_id = accounts.ensure_account(connection, account)
+        return accounts.create_key(connection, account_id=account_id, name="test")
+
+
+@pytest.fixture
+def http(application: FlaskClient) -> Iterator[FlaskClient]:
+    """A client with a key of its own."""
+    application.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key_of('archive')}"
+    yield application
+    application.environ_base.pop("HTTP_AUTHORIZATION", None)
+
+
+def submit(http: FlaskClient, data: bytes = PICTURE, **options: str) -> TestResponse:
+    return http.post("/v1/jobs", data=data, content_type="image/png", query_string=options)
+
+
+def submitted(http: FlaskClient) -> str:
+    answer = submit(http)
+    assert answer.status_code == 202, answer.text
+    return str(answer.get_json()["id"])
+
+
+def read_all() -> None:
+    outcomes.finish([read(found) for found in claim("wrk_1", MODEL, most=1000)])
+
+
+def error_of(answer: TestResponse) -> tuple[int, str]:
+    error = answer.get_json()["error"]
+    assert set(error) == {"message", "type", "code", "param"}
+    return answer.status_code, error["code"]
+
+
+def test_a_raw_image_is_submitted_polled_and_read(http: FlaskClient) -> None:
+    answer = submit(http)
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/v1/jobs/{answer.get_json()['id']}"
+    read_all()
+    job = http.get(answer.headers["Location"]).get_json()
+    assert (job["status"], job["text"]) == ("succeeded", "irlandais")
+    assert job["usage"] == {"lines": 1, "credits": 1, "held": 0}
+    assert job["images"][0]["lines"][0]["bbox"] == [0, 0, 40, 8]
+
+
+def test_a_form_holds_many_images_whose_names_come_back(http: FlaskClient) -> None:
+    files = [(io.BytesIO(PICTURE), f"page-{index}.png") for index in range(3)]
+    answer = http.post("/v1/jobs", data={"image": files, "priority": "bulk", "metadata[box]": "12"})
+    job = answer.get_json()
+    assert [image["key"] for image in job["images"]] == ["page-0.png", "page-1.png", "page-2.png"]
+    assert (job["priority"], job["metadata"]) == ("bulk", {"box": "12"})
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"base64": base64.b64encode(PICTURE).decode()},
+        {"url": "data:image/png;base64," + base64.b64encode(PICTURE).decode()},
+    ],
+)
+def test_json_holds_images_as_base64_or_data_url(http: FlaskClient, source: dict[str, str]) -> None:
+    answer = http.post("/v1/jobs", json={"images": [source | {"key": "a"}], "metadata": {"box": "12"}})
+    assert answer.status_code == 202
+    assert answer.get_json()["images"][0]["key"] == "a"
+
+
+def test_the_three_forms_give_the_same_stored_bytes(http: FlaskClient) -> None:
+    submit(http)
+    http.post("/v1/jobs", data={"image": (io.BytesIO(PICTURE), "a.png")})
+    http.post("/v1/jobs", json={"images": [{"base64": base64.b64encode(PICTURE).decode()}]})
+    store = image_store(settings())
+    ids = [f"images/{job}/{image}" for job, image in rows("SELECT job_id, id FROM images")]
+    assert [store.get(key) for key in ids] == [PICTURE] * 3
+
+
+BAD_IMAGES: list[tuple[str, Callable[[], bytes], int, str]] = [
+    ("no image", lambda: b"hello, world", 415, "unsupported_image"),
+    ("svg", image_samples.svg, 415, "unsupported_image"),
+    ("zero bytes", lambda: b"", 422, "invalid_image"),
+    ("huge header", lambda: image_samples.png_header(50_000, 50_000), 413, "image_too_large"),
+    ("many pages", lambda: image_samples.multi_page([image_samples.ink_line()] * 3), 415, "unsupported_image"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "status", "code"), BAD_IMAGES, ids=[row[0] for row in BAD_IMAGES])
+def test_a_bad_image_is_refused_and_leaves_nothing(
+    http: FlaskClient, name: str, data: Callable[[], bytes], status: int, code: str
+) -> None:
+    del name
+    began = time.monotonic()
+    assert error_of(submit(http, data())) == (status, code)
+    assert time.monotonic() - began < 1
+    assert rows("SELECT count(*) FROM jobs") == [(0,)]
+    assert rows("SELECT held_micro FROM accounts") == [(0,)]
+
+
+BAD_REQUESTS: list[tuple[str, dict[str, object], int, str, str | None]] = [
+    ("malformed JSON", {"data": "{", "content_type": "application/json"}, 400, "malformed_request", None),
+    ("no images", {"json": {"images": []}}, 400, "malformed_request", "images"),
+    ("unknown field", {"json": {"images": [{"base64": "YQ=="}], "lang": "fr"}}, 400, "malformed_request", "lang"),
+    ("invalid base64", {"json": {"images": [{"base64": "%%%"}]}}, 400, "malformed_request", "images.0.base64"),
+    ("two sources", {"json": {"images": [{"base64": "YQ==", "url": "x"}]}}, 400, "malformed_request", "images.0"),
+    ("bad mode", {"json": {"images": [{"base64": "YQ=="}], "mode": "?"}}, 400, "malformed_request", "mode"),
+    ("a page", {"json": {"images": [{"base64": "YQ=="}], "mode": "page"}}, 422, "mode_not_available", "mode"),
+    ("private URL", {"json": {"images": [{"url": "http://10.0.0.1/a"}]}}, 422, "url_not_allowed", "images.0.url"),
+    ("too many", {"json": {"images": [{"base64": "YQ=="}] * 1001}}, 422, "too_many_images", None),
+    ("text", {"data": "hello", "content_type": "text/plain"}, 415, "unsupported_image", None),
+    ("other field", {"data": {"file": (io.BytesIO(PICTURE), "a.png")}}, 400, "malformed_request", "file"),
+    ("no file", {"data": {"mode": "line"}, "content_type": "multipart/form-data"}, 400, "malformed_request", "image"),
+    ("NUL", {"json": {"images": [{"base64": "YQ==", "key": "a\0"}]}}, 400, "malformed_request", "images.0.key"),
+    (
+        "unknown model",
+        {"json": {"images": [{"base64": base64.b64encode(PICTURE).decode()}], "model": "nobody/none"}},
+        404,
+        "model_not_found",
+        "model",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "sent", "status", "code", "param"), BAD_REQUESTS, ids=[row[0] for row in BAD_REQUESTS]
+)
+def test_a_bad_request_is_refused_by_name(
+    http: FlaskClient, name: str, sent: dict[str, object], status: int, code: str, param: str | None
+) -> None:
+    del name
+    answer = http.post("/v1/jobs", **sent)  # type: ignore[arg-type] # a table of keyword arguments
+    assert error_of(answer) == (status, code)
+    assert answer.get_json()["error"]["param"] == param
+    assert rows("SELECT count(*) FROM jobs") == [(0,)]
+
+
+def test_a_body_over_the_limit_is_refused(http: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(http.application.config, "MAX_CONTENT_LENGTH", 1000)
+    assert error_of(submit(http, PICTURE + bytes(1000))) == (413, "image_too_large")
+
+
+@pytest.mark.parametrize("header", ["", "Bearer ", "Bearer ink_wrong", "Basic abc"])
+def test_no_key_no_answer(application: FlaskClient, header: str) -> None:
+    answer = application.get("/v1/jobs", headers={"Authorization": header} if header else {})
+    assert error_of(answer) == (401, "invalid_api_key")
+
+
+def test_a_revoked_key_stops_at_once(http: FlaskClient) -> None:
+    job_id = submitted(http)
+    (key_id,) = rows("SELECT id FROM api_keys")[0]
+    with transaction() as connection:
+        accounts.revoke_key(connection, str(key_id))
+    assert error_of(http.get(f"/v1/jobs/{job_id}")) == (401, "invalid_api_key")
+
+
+@pytest.mark.parametrize("job_id", ["job_unknown", "job_" + "0" * 26, "%00", "../jobs"])
+def test_an_unknown_id_is_not_found(http: FlaskClient, job_id: str) -> None:
+    assert error_of(http.get(f"/v1/jobs/{job_id}")) == (404, "not_found")
+
+
+def test_another_accounts_job_is_not_found_by_any_verb(http: FlaskClient) -> None:
+    job_id = submitted(http)
+    stranger = {"Authorization": f"Bearer {key_of('stranger')}"}
+    for method, path in [
+        ("GET", ""),
+        ("DELETE", ""),
+        ("POST", "/cancel"),
+        ("GET", "/transcript"),
+        ("GET", "/images"),
+    ]:
+        answer = http.open(f"/v1/jobs/{job_id}{path}", method=method, headers=stranger)
+        assert error_of(answer) == (404, "not_found")
+
+
+def test_who_cannot_pay_is_told_what_is_missing(http: FlaskClient) -> None:
+    rows("UPDATE accounts SET balance_micro = 0 RETURNING id")
+    answer = submit(http)
+    assert error_of(answer) == (402, "insufficient_credits")
+    assert "1 needed, 0 available" in answer.get_json()["error"]["message"]
+
+
+def test_a_wait_ends_when_the_job_does(http: FlaskClient) -> None:
+    job_id = submitted(http)
+    reading = threading.Timer(0.3, read_all)
+    reading.start()
+    began = time.monotonic()
+    job = http.get(f"/v1/jobs/{job_id}?wait=20").get_json()
+    reading.join()
+    assert job["status"] == "succeeded"
+    assert time.monotonic() - began < 3
+
+
+def test_a_wait_that_is_over_answers_the_job_as_it_is(http: FlaskClient) -> None:
+    job_id = submitted(http)
+    answer = http.get(f"/v1/jobs/{job_id}?wait=0.2")
+    assert answer.get_json()["status"] == "queued"
+    assert answer.headers["Retry-After"] == "1"
+
+
+def test_an_unchanged_job_is_not_sent_again(http: FlaskClient) -> None:
+    job_id = submitted(http)
+    tag = http.get(f"/v1/jobs/{job_id}").headers["ETag"]
+    assert http.get(f"/v1/jobs/{job_id}", headers={"If-None-Match": tag}).status_code == 304
+    read_all()
+    assert http.get(f"/v1/jobs/{job_id}", headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_more_waits_than_an_account_may_have_are_answered_at_once(
+    http: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.waiting.settings", lambda: settings().model_copy(update={"max_waiting_per_account": 0}))
+    began = time.monotonic()
+    http.get(f"/v1/jobs/{submitted(http)}?wait=20")
+    assert time.monotonic() - began < 3
+
+
+def test_jobs_are_listed_page_by_page(http: FlaskClient) -> None:
+    made = [submitted(http) for _ in range(3)]
+    first = http.get("/v1/jobs?limit=2").get_json()
+    rest = http.get(f"/v1/jobs?limit=2&after={first['next_cursor']}").get_json()
+    assert [job["id"] for job in first["data"] + rest["data"]] == made[::-1]
+    assert (first["has_more"], rest["has_more"], rest["next_cursor"]) == (True, False, None)
+
+
+def test_images_are_listed_page_by_page(http: FlaskClient) -> None:
+    files = [(io.BytesIO(PICTURE), f"{index}.png") for index in range(3)]
+    job_id = http.post("/v1/jobs", data={"image": files}).get_json()["id"]
+    first = http.get(f"/v1/jobs/{job_id}/images?limit=2").get_json()
+    rest = http.get(f"/v1/jobs/{job_id}/images?limit=2&after={first['next_cursor']}").get_json()
+    assert [image["index"] for image in first["data"] + rest["data"]] == [0, 1, 2]
+
+
+def test_a_canceled_job_says_so_once(http: FlaskClient) -> None:
+    job_id = submitted(http)
+    assert http.post(f"/v1/jobs/{job_id}/cancel").get_json()["status"] == "canceled"
+    assert error_of(http.post(f"/v1/jobs/{job_id}/cancel")) == (409, "already_finished")
+
+
+def test_a_deleted_job_is_gone(http: FlaskClient) -> None:
+    job_id = submitted(http)
+    assert http.delete(f"/v1/jobs/{job_id}").get_json() == {"id": job_id, "object": "job", "deleted": True}
+    assert error_of(http.get(f"/v1/jobs/{job_id}")) == (410, "gone")
+    assert http.get("/v1/jobs").get_json()["data"] == []
+
+
+def test_a_transcript_is_text_or_json(http: FlaskClient) -> None:
+    job_id = submitted(http)
+    read_all()
+    answer = http.get(f"/v1/jobs/{job_id}/transcript?format=txt")
+    assert (answer.text, answer.mimetype) == ("irlandais\n", "text/plain")
+    images = http.get(f"/v1/jobs/{job_id}/transcript?format=json").get_json()["data"]
+    assert images[0]["lines"][0]["text"] == "irlandais"
+
+
+def test_the_models_of_running_workers_are_listed(http: FlaskClient) -> None:
+    card = {"name": "a/b", "revision": None, "sha256": "0" * 64, "device": "cpu", "dtype": "float32", "parameters": 1}
+    leases.register([card])
+    assert [model["id"] for model in http.get("/v1/models").get_json()["data"]] == ["a/b"]
+    assert http.get("/v1/models/a/b").get_json()["sha256"] == "0" * 64
+    assert error_of(http.get("/v1/models/none")) == (404, "model_not_found")
+
+
+def test_credits_are_numbers_of_credits(http: FlaskClient) -> None:
+    submit(http)
+    assert http.get("/v1/credits").get_json() == {"object": "credits", "balance": 1000, "held": 1, "available": 999}
+
+
+def test_every_answer_has_a_request_id(http: FlaskClient) -> None:
+    assert http.get("/v1/jobs").headers["X-Request-Id"].startswith("req_")
+    assert http.get("/nowhere", headers={"X-Request-Id": "mine"}).headers["X-Request-Id"] == "mine"
+
+
+def test_readiness_names_what_is_down(application: FlaskClient) -> None:
+    assert application.get("/readyz").get_json() == {"status": "ready", "degraded": ["worker", "courier"]}
+    leases.register([])
+    with transaction() as connection:
+        leases.note_sweep(connection)
+    assert application.get("/readyz").get_json()["degraded"] == []
+
+
+def test_the_service_is_not_ready_without_its_database(
+    application: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy import create_engine
+
+    nowhere = create_engine("postgresql+psycopg://nobody@/postgres?host=/nonexistent")
+    monkeypatch.setattr("core.database.engine", lambda: nowhere)
+    answer = application.get("/readyz")
+    assert error_of(answer) == (503, "unavailable")
+    assert answer.headers["Retry-After"]
+    assert application.get("/livez").status_code == 200
+
+
+def test_the_description_names_every_path_and_all_three_forms(application: FlaskClient) -> None:
+    description = application.get("/openapi.json").get_json()
+    assert description["openapi"] == "3.1.0"
+    assert {"/v1/jobs", "/v1/jobs/{job_id}", "/v1/models", "/v1/credits", "/livez"} <= set(description["paths"])
+    forms = description["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]
+    assert set(forms) == {"application/json", "multipart/form-data", "image/*"}
+
+
+def test_the_documentation_page_opens(application: FlaskClient) -> None:
+    assert application.get("/docs", follow_redirects=True).status_code == 200

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from core import leases
+from core.errors import InvalidImage
+from core.jobs import cancel
+from core.states import Priority
+from tests.domain import MODEL, assert_ledger_balances, new_caller, rows, submit_lines
+from tests.fakes import FakeRecognizer, SilentObserver
+from tests.waiting import wait_until
+from worker.finisher import Finisher
+from worker.recognizer import LinePixels
+from worker.transcription import Transcription
+
+
+class FakeDecoder:
+    """Gives every file the same line with ink, or an error."""
+
+    def __init__(self, error: Exception | None = None, *, blank: bool = False) -> None:
+        self._error = error
+        self._pixels = np.full((4, 40, 3), 255, np.uint8)
+        if not blank:
+            self._pixels[1:3, 4:30:3] = 0
+
+    def decode(self, data: bytes, *, max_pixels: int) -> Future[LinePixels]:
+        assert data and max_pixels
+        future: Future[LinePixels] = Future()
+        if self._error:
+            future.set_exception(self._error)
+        else:
+            future.set_result(self._pixels)
+        return future
+
+
+@contextmanager
+def worker_of(recognizer: FakeRecognizer, decoder: FakeDecoder | None = None) -> Iterator[Transcription]:
+    finisher = Finisher()
+    transcription = Transcription(
+        MODEL,
+        worker_id=leases.register([]),
+        recognizer=recognizer,
+        decoder=decoder or FakeDecoder(),
+        finisher=finisher,
+        observer=SilentObserver(),
+    )
+    finisher.start()
+    transcription.batcher.start()
+    try:
+        yield transcription
+    finally:
+        transcription.stop(grace_s=5)
+        assert finisher.close(timeout_s=10)
+
+
+def all_ended() -> bool:
+    return rows("SELECT count(*) FROM images WHERE status IN ('queued', 'running')") == [(0,)]
+
+
+def test_a_pump_reads_all_that_waits_for_many_jobs_and_charges_each_once() -> None:
+    caller = new_caller()
+    for _ in range(10):
+        submit_lines(caller, 4)
+    with worker_of(FakeRecognizer(rows=8)) as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+    assert rows("SELECT DISTINCT status FROM jobs") == [("succeeded",)]
+    assert rows("SELECT count(*) FROM lines WHERE text LIKE 'text of img_%'") == [(40,)]
+    assert rows("SELECT balance_micro FROM accounts") == [(960_000_000,)]
+    assert_ledger_balances()
+
+
+def test_lines_of_many_jobs_share_a_batch() -> None:
+    caller = new_caller()
+    for _ in range(8):
+        submit_lines(caller)
+    recognizer = FakeRecognizer(rows=8)
+    with worker_of(recognizer) as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+    assert max(map(len, recognizer.admitted)) > 1
+
+
+def test_an_image_that_does_not_decode_fails_alone_and_free() -> None:
+    submit_lines(new_caller())
+    with worker_of(FakeRecognizer(), FakeDecoder(InvalidImage("truncated"))) as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+    assert rows("SELECT status, error_code, error_message FROM images") == [("failed", "invalid_image", "truncated")]
+    assert rows("SELECT balance_micro, held_micro FROM accounts") == [(1_000_000_000, 0)]
+
+
+def test_a_blank_image_calls_no_model_and_costs_nothing() -> None:
+    submit_lines(new_caller())
+    recognizer = FakeRecognizer()
+    with worker_of(recognizer, FakeDecoder(blank=True)) as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+    assert recognizer.admitted == []
+    assert rows("SELECT flags FROM lines") == [(["blank"],)]
+    assert rows("SELECT balance_micro FROM accounts") == [(1_000_000_000,)]
+
+
+def test_a_stop_gives_back_what_was_not_read() -> None:
+    submit_lines(new_caller(), 30)
+    reading, may_end = threading.Event(), threading.Event()
+
+    def first_step() -> None:
+        reading.set()
+        may_end.wait(20)
+
+    with worker_of(FakeRecognizer(rows=2, on_step=first_step)) as transcription:
+        pump = threading.Thread(target=transcription.pump)
+        pump.start()
+        assert reading.wait(20)
+        transcription.stop_claiming()
+        pump.join(20)
+        may_end.set()
+    assert rows("SELECT count(*) FROM images WHERE status = 'running'") == [(0,)]
+    assert rows("SELECT max(losses) FROM images") == [(0,)]
+    ((queued,),) = rows("SELECT count(*) FROM images WHERE status = 'queued'")
+    assert isinstance(queued, int) and queued > 0
+
+
+def test_a_canceled_image_leaves_the_model_and_is_not_charged() -> None:
+    caller = new_caller()
+    job_id = submit_lines(caller, 2)
+    reading, may_end = threading.Event(), threading.Event()
+
+    def step() -> None:
+        reading.set()
+        may_end.wait(20)
+
+    with worker_of(FakeRecognizer(rows=2, on_step=step)) as transcription:
+        transcription.pump()
+        assert reading.wait(20)
+        cancel(caller, job_id)
+        transcription.drop([str(image_id) for (image_id,) in rows("SELECT id FROM images")])
+        may_end.set()
+    assert rows("SELECT DISTINCT status FROM images") == [("canceled",)]
+    assert rows("SELECT balance_micro, held_micro FROM accounts") == [(1_000_000_000, 0)]
+
+
+def test_an_interactive_line_overtakes_bulk_work() -> None:
+    caller = new_caller()
+    bulk = submit_lines(caller, 500, priority=Priority.BULK)
+    steps = threading.Semaphore(0)
+
+    def step() -> None:
+        steps.acquire(timeout=20)
+
+    with worker_of(FakeRecognizer(rows=8, on_step=step)) as transcription:
+        tickets = [threading.Thread(target=transcription.pump)]
+        tickets[0].start()
+        wait_until(lambda: transcription.batcher.in_rows)
+        urgent = submit_lines(caller, priority=Priority.INTERACTIVE)
+        tickets.append(threading.Thread(target=transcription.pump))
+        tickets[1].start()
+        while rows("SELECT images_done FROM jobs WHERE id = :id", id=urgent) == [(0,)]:
+            assert rows("SELECT images_done FROM jobs WHERE id = :id", id=bulk) < [(20,)]
+            steps.release()
+        transcription.stop_claiming()
+        steps.release(10_000)
+        for ticket in tickets:
+            ticket.join(20)
+
+
+def test_a_ticket_too_many_makes_a_running_pump_look_again() -> None:
+    caller = new_caller()
+    submit_lines(caller)
+    with worker_of(FakeRecognizer()) as transcription:
+        tickets = [threading.Thread(target=transcription.pump) for _ in range(6)]
+        for ticket in tickets:
+            ticket.start()
+        submit_lines(caller)
+        for ticket in tickets:
+            ticket.join(20)
+        transcription.pump()
+        wait_until(all_ended)
+
+
+@pytest.mark.parametrize("unreadable", [True, False])
+def test_a_line_that_the_model_cannot_read_fails_and_the_others_do_not(unreadable: bool) -> None:
+    submit_lines(new_caller(), 4)
+    ((bad,),) = rows("SELECT id FROM images ORDER BY position LIMIT 1")
+    kind = {"unreadable" if unreadable else "poisonous": [str(bad)]}
+    with worker_of(FakeRecognizer(rows=4, **kind)) as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+    assert rows("SELECT status, count(*) FROM images GROUP BY status ORDER BY 1") == [("failed", 1), ("succeeded", 3)]
+    assert rows("SELECT error_code FROM images WHERE id = :id", id=bad) == [("internal",)]
+    assert_ledger_balances()
