@@ -52,13 +52,19 @@ class Listener:
     def _listen(self) -> None:
         # A client of its own: the shared one gives up on a silent socket after a second.
         client = Redis.from_url(client_url(settings().redis_url), socket_connect_timeout=1, health_check_interval=10)
+        away = False
         while not self._stopped.is_set():
             try:
                 with client.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
                     pubsub.subscribe(self._channel)
+                    if away:
+                        _log.info("notices are heard again", channel=self._channel)
+                    away = False
                     self._hear_all(pubsub)
             except RedisError as exc:
-                _log.warning("notices are not heard; trying again", channel=self._channel, error=str(exc))
+                if not away:
+                    _log.warning("notices are not heard until Redis is back", channel=self._channel, error=str(exc))
+                away = True
                 self._stopped.wait(_RECONNECT_S)
         client.close()
 

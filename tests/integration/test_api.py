@@ -154,7 +154,7 @@ def test_a_bad_request_is_refused_by_name(
     http: FlaskClient, name: str, sent: dict[str, object], status: int, code: str, param: str | None
 ) -> None:
     del name
-    answer = http.post("/v1/jobs", **sent)  # type: ignore[arg-type] # a table of keyword arguments
+    answer = http.post("/v1/jobs", **sent)
     assert error_of(answer) == (status, code)
     assert answer.get_json()["error"]["param"] == param
     assert rows("SELECT count(*) FROM jobs") == [(0,)]

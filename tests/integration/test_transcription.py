@@ -189,8 +189,9 @@ def test_a_ticket_too_many_makes_a_running_pump_look_again() -> None:
 def test_a_line_that_the_model_cannot_read_fails_and_the_others_do_not(unreadable: bool) -> None:
     submit_lines(new_caller(), 4)
     ((bad,),) = rows("SELECT id FROM images ORDER BY position LIMIT 1")
-    kind = {"unreadable" if unreadable else "poisonous": [str(bad)]}
-    with worker_of(FakeRecognizer(rows=4, **kind)) as transcription:
+    keys = [str(bad)]
+    recognizer = FakeRecognizer(rows=4, unreadable=keys) if unreadable else FakeRecognizer(rows=4, poisonous=keys)
+    with worker_of(recognizer) as transcription:
         transcription.pump()
         wait_until(all_ended)
     assert rows("SELECT status, count(*) FROM images GROUP BY status ORDER BY 1") == [("failed", 1), ("succeeded", 3)]
