@@ -14,7 +14,7 @@ COURIER_COMMAND = [sys.executable, "-m", "worker.courier"]
 def api_command(host: str, port: int) -> list[str]:
     """The HTTP server; all but its address is set in `api/server.py`, from the settings."""
     server = [sys.executable, "-m", "gunicorn", "--config", "python:api.server"]
-    return [*server, "--bind", f"{bracketed(host)}:{port}"]
+    return [*server, "--bind", f"{bracketed(host)}:{port}", "api.app:create_app()"]
 
 
 def bracketed(host: str) -> str:

@@ -16,7 +16,7 @@ def test_the_api_is_gunicorn_at_the_address_of_the_flags(monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "execv", lambda _, command: became.append(command))
     CliRunner().invoke(app, ["api", "--host", "::1", "--port", "9000"], catch_exceptions=False)
     assert became[0][:3] == [sys.executable, "-m", "gunicorn"]
-    assert became[0][-2:] == ["--bind", "[::1]:9000"]
+    assert became[0][-3:-1] == ["--bind", "[::1]:9000"]
 
 
 @pytest.mark.parametrize(("command", "module"), [("worker", "worker.main"), ("courier", "worker.courier")])

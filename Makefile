@@ -1,0 +1,64 @@
+# What runs here needs Python 3.11 or newer and make; everything else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TORCH := $(shell grep '^torch==' constraints.txt)
+# The default index's torch for Linux carries several GB of CUDA, which only an NVIDIA GPU has a use for.
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint format pin clean
+
+help: ## Say what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+
+up: $(VENV)/for-running ## Start the whole service here, and read a line (more: make up ARGS="--port 9000")
+	@exec $(BIN)/inkqueue up $(ARGS)
+
+test: $(VENV)/for-testing lint ## Run everything that must pass: linters, types, imports, tests (less: make test ARGS=tests/unit)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/for-testing ## Run the linters, the type checker and the import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/for-testing ## Format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+pin: ## Write the newest versions that fit pyproject.toml into constraints.txt
+	$(PYTHON) -m venv --clear build/pin
+	build/pin/bin/python -m pip install --quiet $(TORCH)
+	build/pin/bin/python -m pip install --quiet '.[api,worker,embedded,dev]'
+	head -1 constraints.txt >build/constraints.txt
+	build/pin/bin/python -m pip freeze --exclude inkqueue | sed 's/+cpu$$//' >>build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean: ## Remove what was installed and cached; the data in .inkqueue stay
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/for-running: $(VENV)/with-torch
+	@echo "Installing inkqueue ..."
+	@$(PIP) install --constraint constraints.txt --editable '.[api,worker,embedded]'
+	@touch $@
+
+$(VENV)/for-testing: $(VENV)/with-torch
+	@echo "Installing inkqueue and its tests ..."
+	@$(PIP) install --constraint constraints.txt --editable '.[api,worker,embedded,dev]'
+	@touch $@ $(VENV)/for-running
+
+$(VENV)/with-torch: $(SOURCES)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "inkqueue needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). If there is another: make up PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing $(TORCH) (about 200 MB, once) ..."
+	@if [ "$$(uname -s)" = Linux ] && ! nvidia-smi >/dev/null 2>&1; then \
+	  $(PIP) install --no-deps --retries 1 --timeout 10 --index-url $(TORCH_INDEX) $(TORCH) 2>/dev/null || \
+	  echo "PyTorch's own index does not answer; trying the usual one."; fi
+	@$(PIP) install --constraint constraints.txt $(TORCH)
+	@touch $@
