@@ -1,0 +1,63 @@
+"""The lines of a run: real ones in memory, synthetic ones on disk."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from training.line_images import GreyLine, load_line
+from training.line_store import LineStore
+from training.plan import Lesson
+from training.samples import LineSample
+
+
+class LinePool:
+    """Draws lines that suit a lesson."""
+
+    def __init__(self, samples: Sequence[LineSample], synthetic: LineStore | None, *, max_height_px: int) -> None:
+        """Load the real lines, at most `max_height_px` high; synthetic lines stay on disk."""
+        self._real = [(load_line(sample, max_height_px=max_height_px), sample.text) for sample in samples]
+        self._real_order = _by_length([text for _, text in self._real])
+        self._synthetic = synthetic
+        self._synthetic_order = _by_length(synthetic.texts if synthetic else [])
+
+    def draw(self, lesson: Lesson, rng: np.random.Generator) -> tuple[GreyLine, str]:
+        """Draw a line: its pixels, uint8 grey of shape (H, W), and its text."""
+        real = self._synthetic is None or rng.random() < lesson.real_share
+        if real and self._real:
+            index = _draw_short(self._real_order, lesson.max_chars, rng)
+            return self._real[index]
+        if self._synthetic is None:
+            raise ValueError("there are neither real nor synthetic lines to draw from")
+        index = _draw_short(self._synthetic_order, lesson.max_chars, rng)
+        return self._synthetic.image(index), self._synthetic.texts[index]
+
+
+class _ByLength:
+    """Indices of texts, shortest first, with their lengths."""
+
+    def __init__(self, indices: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> None:
+        self.indices = indices
+        self.lengths = lengths
+
+
+def _by_length(texts: Sequence[str]) -> _ByLength:
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    indices = np.argsort(lengths, kind="stable")
+    return _ByLength(indices, lengths[indices])
+
+
+def _draw_short(order: _ByLength, max_chars: float, rng: np.random.Generator) -> int:
+    """Draw among the texts of at most `max_chars` characters, or the shortest one when all are longer."""
+    suitable = max(1, int(np.searchsorted(order.lengths, max_chars, side="right")))
+    return int(order.indices[rng.integers(suitable)])
+
+
+def lines_digest(samples: Sequence[LineSample]) -> str:
+    """Name a set of lines by its content: SHA-256 over files and texts, in their order."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(sample.image.read_bytes())
+        digest.update(repr((sample.polygon, sample.text)).encode())
+    return digest.hexdigest()
