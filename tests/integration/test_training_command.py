@@ -1,0 +1,99 @@
+"""The whole command on a handful of lines: from scratch, resumed, and from a checkpoint of another shape."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from transformers import (
+    DeiTConfig,
+    DeiTImageProcessor,
+    DeiTModel,
+    TrOCRConfig,
+    TrOCRForCausalLM,
+    TrOCRProcessor,
+    VisionEncoderDecoderModel,
+)
+from typer.testing import CliRunner
+
+from training.__main__ import app
+from training.labels import character_tokenizer
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve drawn lines on six pages, as a table."""
+    folder = tmp_path_factory.mktemp("lines")
+    rng, rows = random.Random(1), []
+    for index in range(12):
+        text = "".join(rng.choices("abcdef", k=4))
+        image = Image.new("L", (120, 40), 255)
+        ImageDraw.Draw(image).text((8, 4), text, fill=0, font=ImageFont.load_default(24))
+        image.save(folder / f"{index}.png")
+        rows.append(f"{index}.png\tpage{index // 2}\tdrawn\t{text}\n")
+    (folder / "lines.tsv").write_text("".join(rows), encoding="utf-8")
+    return folder
+
+
+def _train(out: Path, lines: Path, *options: str) -> str:
+    short = ["--minutes", "0.02", "--batch-tokens", "300", "--evaluate-minutes", "0.01", "--device", "cpu"]
+    result = CliRunner().invoke(app, [str(out), "--data", str(lines), *short, *options], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def _read(folder: Path, lines: Path) -> list[int]:
+    processor: Any = TrOCRProcessor.from_pretrained(folder)
+    model: Any = VisionEncoderDecoderModel.from_pretrained(folder, dtype=torch.float32).eval()
+    image = Image.open(lines / "0.png").convert("RGB")
+    pixels = processor(images=image, return_tensors="pt").pixel_values
+    ids: list[int] = model.generate(pixels, max_new_tokens=5)[0].tolist()
+    assert isinstance(processor.batch_decode([ids], skip_special_tokens=True)[0], str)
+    return ids
+
+
+def test_a_new_model_is_trained_resumed_and_loaded(tmp_path: Path, lines: Path) -> None:
+    out = tmp_path / "model"
+    _train(out, lines)
+    first = torch.load(tmp_path / "model.state" / "state.pt", weights_only=True)["state"]
+    _train(out, lines, "--resume", "--minutes", str(first["minutes"] + 0.02))
+    second = torch.load(tmp_path / "model.state" / "state.pt", weights_only=True)["state"]
+    assert second["steps"] > first["steps"] > 0
+    assert len(_read(out, lines)) >= 2
+    assert "SHA-256 over the training lines" in (out / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_checkpoint_of_another_shape_is_fine_tuned(tmp_path: Path, lines: Path) -> None:
+    base, out = tmp_path / "base", tmp_path / "tuned"
+    tokenizer = character_tokenizer()
+    encoder = DeiTConfig(
+        image_size=32, patch_size=16, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    decoder = TrOCRConfig(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        decoder_layers=1,
+        decoder_attention_heads=2,
+        decoder_ffn_dim=64,
+        cross_attention_hidden_size=32,
+        max_position_embeddings=40,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+    )
+    VisionEncoderDecoderModel(
+        encoder=DeiTModel(encoder, add_pooling_layer=False), decoder=TrOCRForCausalLM(decoder)
+    ).save_pretrained(base)
+    images = DeiTImageProcessor(
+        size={"height": 32, "width": 32}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    make: Any = TrOCRProcessor
+    make(image_processor=images, tokenizer=tokenizer).save_pretrained(base)
+    _train(out, lines, "--model", str(base))
+    assert _read(out, lines)[0] == 2
+    assert f"fine-tuned from `{base}`" in (out / "README.md").read_text(encoding="utf-8").replace("\n", " ")

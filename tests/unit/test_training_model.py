@@ -1,0 +1,49 @@
+"""The model in training: what it computes."""
+
+from typing import Any
+
+import torch
+
+from training.hybrid_reader import HybridReader, attend_plainly
+from training.line_pixels import LineFormat
+from training.new_model import ModelShape, new_model, new_processor
+from training.optimizer import _orthogonal
+
+_SHAPE = ModelShape(
+    height_px=16, width_px=96, column_px=4, width=32, encoder_layers=2, decoder_layers=1, heads=2, max_tokens=12
+)
+
+
+def _reader() -> HybridReader:
+    torch.manual_seed(1)
+    processor = new_processor(_SHAPE)
+    model = new_model(_SHAPE, vocabulary=len(processor.tokenizer))
+    return HybridReader(model, LineFormat.of(processor), ctc_weight=0.5)
+
+
+def test_a_narrow_line_is_embedded_as_the_middle_of_a_padded_one() -> None:
+    reader = _reader()
+    values = torch.randn(1, 16, 40)
+    padded = torch.nn.functional.pad(values, (28, 28))
+    encoder: Any = reader.model.encoder
+    whole = encoder.embeddings(padded[:, None].expand(-1, 3, -1, -1))
+    narrow = reader._embed_columns(values)
+    assert torch.allclose(narrow[:, 1:], whole[:, 1 + 7 : 1 + 17], atol=1e-5)
+
+
+def test_directions_are_made_nearly_orthogonal() -> None:
+    matrices = torch.randn(2, 24, 8, generator=torch.Generator().manual_seed(1))
+    values = torch.linalg.svdvals(_orthogonal(matrices))
+    assert values.min() > 0.5
+    assert values.max() < 1.4
+
+
+def test_columns_start_out_looking_at_their_neighbours() -> None:
+    reader = _reader()
+    attend_plainly(reader.model)
+    encoder: Any = reader.model.encoder
+    pixels = torch.zeros(1, 3, 16, 96)
+    attention = encoder(pixel_values=pixels, output_attentions=True).attentions[0][0, :, 1:, 1:]
+    nearest = attention[:, 4:20].argmax(-1) - torch.arange(4, 20)
+    assert nearest[0].eq(-2).float().mean() > 0.9
+    assert nearest[1].eq(-1).float().mean() > 0.9

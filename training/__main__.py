@@ -1,0 +1,78 @@
+"""`python -m training`: train a TrOCR-family model, from scratch or from any checkpoint, on lines with texts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.run import RunRequest, train
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    out: Annotated[Path, typer.Argument(help="Folder for the model; its state is kept beside it, in <out>.state.")],
+    data: Annotated[
+        list[Path], typer.Option(help="Lines with texts: a TSV, or a folder of TSV, .gt.txt, ALTO or PAGE files.")
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint folder or hub id to start from; none: a new model.")
+    ] = None,
+    validation: Annotated[
+        list[Path] | None, typer.Option(help="Lines to validate on; else forms are held back from the data.")
+    ] = None,
+    fonts: Annotated[
+        list[Path] | None, typer.Option(help="Folders of font packages for synthetic lines; none: real lines only.")
+    ] = None,
+    words: Annotated[list[Path] | None, typer.Option(help="Word lists for synthetic lines.")] = None,
+    synthetic_lines: Annotated[int, typer.Option(min=1, help="Synthetic lines to draw, once.")] = 150_000,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Minutes to train for, evaluation included.")] = 60.0,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Highest learning rate; 1e-3 for a new model, 2e-4 for a checkpoint.")
+    ] = None,
+    ctc_weight: Annotated[
+        float | None, typer.Option(help="Weight of CTC on the encoder's columns; 0.7 for a new model, else 0.")
+    ] = None,
+    real_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of real lines.")] = 0.6,
+    augmentation: Annotated[float, typer.Option(min=0.0, max=1.0, help="How far lines are varied.")] = 0.4,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Encoder tokens per batch and process.")] = 2500,
+    short_lines: Annotated[
+        int | None, typer.Option(help="Lines over which texts grow long; 60000 for a new model, else 0.")
+    ] = None,
+    evaluate_minutes: Annotated[float, typer.Option(help="Minutes between evaluations and checkpoints.")] = 3.0,
+    patience: Annotated[int, typer.Option(min=1, help="Evaluations without a better CER before it stops.")] = 12,
+    processes: Annotated[int, typer.Option(min=1, help="CPU processes that learn as one; 1 on a GPU.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything that is left to chance.")] = 7,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of this folder.")] = False,
+) -> None:
+    """Train a text line recognizer and leave a folder that the worker serves as it is."""
+    train(
+        RunRequest(
+            out=out,
+            data=tuple(data),
+            model=model,
+            validation=tuple(validation or ()),
+            fonts=tuple(fonts or ()),
+            words=tuple(words or ()),
+            synthetic_lines=synthetic_lines,
+            minutes=minutes,
+            learning_rate=learning_rate,
+            ctc_weight=ctc_weight,
+            real_share=real_share,
+            augmentation=augmentation,
+            batch_tokens=batch_tokens,
+            short_lines=short_lines,
+            evaluate_minutes=evaluate_minutes,
+            patience=patience,
+            processes=processes,
+            device=device,
+            seed=seed,
+            resume=resume,
+        )
+    )
+
+
+if __name__ == "__main__":
+    app()

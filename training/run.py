@@ -1,0 +1,206 @@
+"""One training run: from what was asked for to a model folder with its card."""
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from training.batches import BatchMaker
+from training.evaluation import Evaluator
+from training.export import equalize_channels, export_model
+from training.fonts import FontFile, find_fonts
+from training.hybrid_reader import HybridReader
+from training.labels import labels_of
+from training.line_folders import read_corpus
+from training.line_pixels import LineFormat
+from training.line_pool import LinePool, lines_digest
+from training.line_store import open_store
+from training.model_card import CardFacts, model_card
+from training.plan import TrainingPlan
+from training.processes import run_processes
+from training.progress import showing_progress
+from training.samples import LineSample, split_by_form
+from training.start import starting_point
+from training.synthetic_store import draw_synthetic
+from training.trainer import Trainer
+
+_VALIDATION_SHARE = 0.07
+_MOST_VALIDATION_LINES = 300
+#: Which lines are held back when there are too few forms to hold whole ones back.
+_EVERY_NTH_LINE = 8
+#: Real lines are kept at most this high, in multiples of the encoder's height.
+_STORED_HEIGHTS = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """The options of the command, as `training/__main__.py` explains them."""
+
+    out: Path
+    data: tuple[Path, ...]
+    model: str | None
+    validation: tuple[Path, ...]
+    fonts: tuple[Path, ...]
+    words: tuple[Path, ...]
+    synthetic_lines: int
+    minutes: float
+    learning_rate: float | None
+    ctc_weight: float | None
+    real_share: float
+    augmentation: float
+    batch_tokens: int
+    short_lines: int | None
+    evaluate_minutes: float
+    patience: int
+    processes: int
+    device: str
+    seed: int
+    resume: bool
+
+    @property
+    def state_folder(self) -> Path:
+        """Where checkpoints and synthetic lines are kept."""
+        return self.out.with_name(self.out.name + ".state")
+
+    @property
+    def plan(self) -> TrainingPlan:
+        """The settings, with what depends on whether the model is new."""
+        new = self.model is None
+        return TrainingPlan(
+            seed=self.seed,
+            minutes=self.minutes,
+            learning_rate=self.learning_rate or (1e-3 if new else 2e-4),
+            warmup_steps=100 if new else 20,
+            batch_tokens=self.batch_tokens,
+            ctc_weight=(0.7 if new else 0.0) if self.ctc_weight is None else self.ctc_weight,
+            real_share=self.real_share,
+            augmentation=self.augmentation,
+            short_lines=(60_000 if new else 0) if self.short_lines is None else self.short_lines,
+            corruption=0.05,
+            evaluate_minutes=self.evaluate_minutes,
+            patience=self.patience,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """What is learnt from and validated on."""
+
+    train: Sequence[LineSample]
+    held_back: Sequence[LineSample]
+    #: How the validation lines were chosen, for the card.
+    choice: str
+    fonts: Sequence[FontFile]
+    #: The folder of the synthetic lines; each process opens it for itself.
+    synthetic: Path | None
+
+
+def train(request: RunRequest) -> None:
+    """Run the whole training, in one process or several."""
+    lines = _gather(request)
+    run_processes(partial(_train_rank, request, lines), request.processes)
+
+
+def _gather(request: RunRequest) -> Lines:
+    samples = [sample for path in request.data for sample in read_corpus(path)]
+    if request.validation:
+        kept, choice = samples, "other files, as given"
+        held_back = [sample for path in request.validation for sample in read_corpus(path)]
+    else:
+        kept, held_back = split_by_form(samples, share=_VALIDATION_SHARE, seed=request.seed)
+        choice = "whole forms, held back"
+        if not held_back or not kept:
+            kept = [sample for index, sample in enumerate(samples) if index % _EVERY_NTH_LINE]
+            held_back, choice = (
+                samples[::_EVERY_NTH_LINE],
+                "every eighth line, since there are too few forms to hold whole ones back",
+            )
+    fonts = find_fonts(request.fonts)
+    synthetic = draw_synthetic(
+        request.state_folder / "synthetic",
+        fonts,
+        [sample.text for sample in kept],
+        request.words,
+        lines=request.synthetic_lines,
+        seed=request.seed,
+    )
+    return Lines(
+        train=kept,
+        held_back=_spread(held_back, _MOST_VALIDATION_LINES),
+        choice=choice,
+        fonts=fonts,
+        synthetic=synthetic,
+    )
+
+
+def _spread(samples: Sequence[LineSample], most: int) -> list[LineSample]:
+    """Take at most so many lines, evenly over all."""
+    step = max(1, -(-len(samples) // most))
+    return list(samples[::step])
+
+
+def _train_rank(request: RunRequest, lines: Lines, rank: int) -> None:
+    """Do one process's part; rank 0 shows progress and writes the model."""
+    torch.manual_seed(request.seed)
+    torch.set_flush_denormal(True)
+    plan, device = request.plan, _device(request.device)
+    start = starting_point(request.model)
+    line_format = LineFormat.of(start.processor)
+    labels = labels_of(start.processor.tokenizer, start.folder)
+    reader = HybridReader(start.model, line_format, ctc_weight=plan.ctc_weight)
+    synthetic = open_store(lines.synthetic) if lines.synthetic else None
+    height_px = round(min(line_format.height_px, 96) * _STORED_HEIGHTS)
+    trainer = Trainer(
+        reader,
+        BatchMaker(
+            LinePool(lines.train, synthetic, max_height_px=height_px),
+            labels,
+            start.frame,
+            line_format,
+            column_px=reader.column_px,
+        ),
+        Evaluator(lines.held_back, start.processor, labels, max_height_px=height_px),
+        plan,
+        state_folder=request.state_folder,
+        rank=rank,
+        device=device,
+    )
+    if request.resume and not trainer.resume():
+        Console(stderr=True).print(f"{request.state_folder}: no checkpoint yet, so the run starts at its beginning")
+    with showing_progress(plan, shown=rank == 0) as report:
+        trainer.run(report)
+    if rank == 0:
+        if request.model is None:
+            equalize_channels(start.model)
+        card = model_card(_facts(request, lines, trainer, start.model.num_parameters(), device))
+        export_model(start.model.cpu(), start.processor, request.out, card)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _facts(request: RunRequest, lines: Lines, trainer: Trainer, parameters: int, device: torch.device) -> CardFacts:
+    trained, held = (Counter(sample.source for sample in part) for part in (lines.train, lines.held_back))
+    return CardFacts(
+        name=request.out.name,
+        base=request.model,
+        parameters=parameters,
+        command=shlex.join(["python", "-m", "training", *sys.argv[1:]]),
+        corpora={name: (trained[name], held[name]) for name in {*trained, *held}},
+        data_sha256=lines_digest(lines.train),
+        validation=lines.choice,
+        synthetic_lines=len(open_store(lines.synthetic)) if lines.synthetic else 0,
+        fonts=lines.fonts,
+        plan=request.plan,
+        state=trainer.state,
+        device=f"{request.processes} x {device.type}",
+    )

@@ -1,0 +1,151 @@
+"""The training loop."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.batches import Batch, BatchMaker
+from training.checkpoint import RunState, load_checkpoint, save_checkpoint
+from training.error_rates import ErrorRates
+from training.evaluation import Evaluator
+from training.hybrid_reader import HybridReader, Losses
+from training.optimizer import WeightKeeper
+from training.plan import TrainingPlan
+from training.processes import mean, process_count
+
+_SMOOTHING = 0.98
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a progress bar shows."""
+
+    state: RunState
+    #: Smoothed losses per token, nats.
+    cross_entropy: float
+    ctc: float
+    #: The evaluation that was just made, or None.
+    rates: ErrorRates | None
+
+
+class Trainer:
+    """Learns until the time is over or the validation lines are read no better."""
+
+    def __init__(
+        self,
+        reader: HybridReader,
+        maker: BatchMaker,
+        evaluator: Evaluator,
+        plan: TrainingPlan,
+        *,
+        state_folder: Path,
+        rank: int,
+        device: torch.device,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            reader: The model with its losses, on the CPU, float32.
+            maker: Where batches come from.
+            evaluator: Validation lines.
+            plan: The settings.
+            state_folder: Where checkpoints are kept.
+            rank: 0 evaluates and writes; others only learn.
+            device: Where to compute.
+        """
+        self._reader = reader.to(device)
+        self._keeper = WeightKeeper(reader, compute_dtype=compute_dtype(device))
+        self._best = [weight.clone() for weight in self._keeper.average]
+        self._maker = maker
+        self._evaluator = evaluator
+        self._plan = plan
+        self._folder = state_folder
+        self._rank = rank
+        self._device = device
+        self.state = RunState()
+
+    def resume(self) -> bool:
+        """Go on from the folder's checkpoint; False when there is none."""
+        found = load_checkpoint(self._folder)
+        if found is None:
+            return False
+        self.state, weights, best = found
+        self._keeper.load_state_dict(weights)
+        self._best = best
+        return True
+
+    def run(self, report: Callable[[Progress], None]) -> None:
+        """Learn, and leave the reader with the best averaged weights, float32."""
+        session_start, minutes_before = time.monotonic(), self.state.minutes
+        evaluated_at = self.state.minutes
+        smooth = np.zeros(2)
+        self._reader.train()
+        for batch in self._batches():
+            losses = self._learn(batch)
+            self.state.minutes = minutes_before + (time.monotonic() - session_start) / 60
+            now = np.array([losses.cross_entropy.item(), losses.ctc.item()])
+            smooth = smooth * _SMOOTHING + now * (1 - _SMOOTHING) if smooth.any() else now
+            rates = None
+            over = self._agreed(self.state.minutes >= self._plan.minutes)
+            if over or self._agreed(self.state.minutes - evaluated_at >= self._plan.evaluate_minutes):
+                rates = self._evaluate()
+                evaluated_at = self.state.minutes
+                over = over or self._agreed(self.state.evaluations_since_best >= self._plan.patience)
+            report(Progress(state=self.state, cross_entropy=smooth[0], ctc=smooth[1], rates=rates))
+            if over:
+                break
+        self._reader.float()
+        self._keeper.compute_with(self._best)
+
+    def _batches(self) -> Iterator[Batch]:
+        """Make batches without end; a resumed run draws other lines than those it has learnt from."""
+        rng = np.random.default_rng((self._plan.seed, self._rank, self.state.steps))
+        torch.manual_seed(self._plan.seed + self._rank + self.state.steps)
+        while True:
+            lesson = self._plan.lesson_at(self.state.lines)
+            yield from self._maker.batches(
+                lesson, rng, tokens=self._plan.batch_tokens, line_tokens=self._reader.line_tokens
+            )
+
+    def _learn(self, batch: Batch) -> Losses:
+        batch = Batch(**{name: part.to(self._device) for name, part in vars(batch).items()})
+        losses = self._reader.losses(batch, corruption=self._plan.corruption)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        gradient = mean(self._keeper.flat_gradient())
+        spent = min(1.0, self.state.minutes / self._plan.minutes)
+        rate = self._plan.rate_at(self.state.steps, spent)
+        self._keeper.step(gradient, learning_rate=rate, steps_done=self.state.steps)
+        self.state.steps += 1
+        self.state.lines += len(batch.tokens) * process_count()
+        return losses
+
+    def _evaluate(self) -> ErrorRates | None:
+        """Measure the averaged weights and write a checkpoint, in rank 0 alone."""
+        if self._rank:
+            return None
+        self._keeper.compute_with(self._keeper.average)
+        rates = self._evaluator.rates(self._reader.model)
+        self.state.evaluations_since_best += 1
+        if rates.cer < self.state.best_cer:
+            self.state.best_cer, self.state.best_wer = rates.cer, rates.wer
+            self.state.evaluations_since_best = 0
+            self._best = [weight.clone() for weight in self._keeper.average]
+        self._keeper.compute_with(self._keeper.weights)
+        save_checkpoint(self._folder, self.state, self._keeper.state_dict(), self._best, self._plan)
+        return rates
+
+    def _agreed(self, wish: bool) -> bool:
+        """Decide for all processes together: yes when any wishes it, since all must leave the loop at one step."""
+        return bool(mean(torch.tensor([float(wish)])) > 0)
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """Choose bfloat16 where the device multiplies it in hardware, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
