@@ -45,14 +45,19 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stopped.wait(settings().lease_s / _BEATS_PER_LEASE):
             try:
-                self._beat()
+                self.beat()
             except Unavailable as exc:
                 _log.warning("the lease was not renewed", error=exc.message)
             except Exception:
                 # Outer edge of the thread: a worker without a heartbeat would lose its images one lease later.
                 _log.exception("a heartbeat failed")
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """One heartbeat; it ends the process where that helps.
+
+        Raises:
+            Unavailable: Postgres cannot be reached.
+        """
         for transcription in self._transcriptions:
             if self._hangs(transcription):
                 _end_process("the model has made no step for too long", model=transcription.model)

@@ -1,62 +1,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
 
-import numpy as np
 import pytest
 
-from core import leases
 from core.errors import InvalidImage
 from core.jobs import cancel
 from core.states import Priority
-from tests.domain import MODEL, assert_ledger_balances, new_caller, rows, submit_lines
-from tests.fakes import FakeRecognizer, SilentObserver
+from tests.domain import assert_ledger_balances, new_caller, rows, submit_lines
+from tests.fakes import FakeRecognizer
 from tests.waiting import wait_until
-from worker.finisher import Finisher
-from worker.recognizer import LinePixels
-from worker.transcription import Transcription
-
-
-class FakeDecoder:
-    """Gives every file the same line with ink, or an error."""
-
-    def __init__(self, error: Exception | None = None, *, blank: bool = False) -> None:
-        self._error = error
-        self._pixels = np.full((4, 40, 3), 255, np.uint8)
-        if not blank:
-            self._pixels[1:3, 4:30:3] = 0
-
-    def decode(self, data: bytes, *, max_pixels: int) -> Future[LinePixels]:
-        assert data and max_pixels
-        future: Future[LinePixels] = Future()
-        if self._error:
-            future.set_exception(self._error)
-        else:
-            future.set_result(self._pixels)
-        return future
-
-
-@contextmanager
-def worker_of(recognizer: FakeRecognizer, decoder: FakeDecoder | None = None) -> Iterator[Transcription]:
-    finisher = Finisher()
-    transcription = Transcription(
-        MODEL,
-        worker_id=leases.register([]),
-        recognizer=recognizer,
-        decoder=decoder or FakeDecoder(),
-        finisher=finisher,
-        observer=SilentObserver(),
-    )
-    finisher.start()
-    transcription.batcher.start()
-    try:
-        yield transcription
-    finally:
-        transcription.stop(grace_s=5)
-        assert finisher.close(timeout_s=10)
+from tests.workers import FakeDecoder, worker_of
 
 
 def all_ended() -> bool:

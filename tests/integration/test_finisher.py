@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from core import outcomes
+from core.claims import claim
+from core.errors import Unavailable
+from core.outcomes import Outcome
+from tests.domain import MODEL, assert_ledger_balances, new_caller, read, rows, submit_lines
+from tests.waiting import wait_until
+from worker.finisher import Finisher
+
+
+@pytest.fixture
+def finisher() -> Iterator[Finisher]:
+    finisher = Finisher()
+    finisher.start()
+    yield finisher
+    assert finisher.close(timeout_s=10)
+
+
+def statuses() -> list[tuple[object, ...]]:
+    return rows("SELECT status, count(*) FROM images GROUP BY status ORDER BY status")
+
+
+def test_what_waits_when_the_finisher_is_closed_is_still_written() -> None:
+    submit_lines(new_caller(), 40)
+    finisher = Finisher()
+    for claimed in claim("wrk_1", MODEL, most=40):
+        finisher.finish(read(claimed))
+    finisher.start()
+    assert finisher.close(timeout_s=20)
+    assert statuses() == [("succeeded", 40)]
+
+
+def test_results_wait_while_the_database_is_away(finisher: Finisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit_lines(new_caller())
+    write, failures = outcomes.finish, iter([Unavailable(), Unavailable()])
+
+    def away_twice(ended: list[Outcome]) -> None:
+        for failure in failures:
+            raise failure
+        write(ended)
+
+    monkeypatch.setattr("core.outcomes.finish", away_twice)
+    finisher.finish(read(claim("wrk_1", MODEL, most=1)[0]))
+    wait_until(lambda: statuses() == [("succeeded", 1)])
+
+
+def test_a_result_that_the_database_refuses_fails_alone(finisher: Finisher) -> None:
+    submit_lines(new_caller(), 3)
+    good, refused, other = claim("wrk_1", MODEL, most=3)
+    for outcome in (read(good), read(refused, "a NUL \0 cannot be stored"), read(other)):
+        finisher.finish(outcome)
+    wait_until(lambda: statuses() == [("failed", 1), ("succeeded", 2)])
+    assert rows("SELECT error_code FROM images WHERE id = :id", id=refused.image_id) == [("internal",)]
+    assert_ledger_balances()
+
+
+def test_what_is_given_back_waits_for_another_worker(finisher: Finisher) -> None:
+    submit_lines(new_caller())
+    finisher.give_back(claim("wrk_1", MODEL, most=1)[0])
+    wait_until(lambda: statuses() == [("queued", 1)])

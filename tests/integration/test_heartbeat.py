@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from core import leases, queue
+from core.jobs import cancel
+from core.settings import settings
+from tests.domain import MODEL, new_caller, rows, submit_lines
+from tests.fakes import FakeRecognizer
+from tests.waiting import wait_until
+from tests.workers import worker_of
+from worker.lease import Heartbeat
+from worker.transcription import Transcription
+
+
+class ProcessEnded(BaseException):
+    """What `os._exit` would have done."""
+
+
+@pytest.fixture(autouse=True)
+def _exits_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(status: int) -> None:
+        assert status == 75
+        raise ProcessEnded
+
+    monkeypatch.setattr("worker.lease.os._exit", ended)
+
+
+@contextmanager
+def reading(caller_lines: int) -> Iterator[tuple[Transcription, threading.Event]]:
+    """A worker in the middle of a step; the step ends when the event is set, at the latest with the block."""
+    may_end = threading.Event()
+    submit_lines(new_caller(), caller_lines)
+    with worker_of(FakeRecognizer(rows=2, on_step=lambda: _wait(may_end))) as transcription:
+        try:
+            transcription.pump()
+            wait_until(lambda: transcription.batcher.in_rows)
+            yield transcription, may_end
+        finally:
+            may_end.set()
+
+
+def _wait(event: threading.Event) -> None:
+    event.wait(20)
+
+
+def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = settings().model_copy(update={"stall_s": 0.05})
+    monkeypatch.setattr("worker.lease.settings", lambda: now)
+
+
+def test_a_heartbeat_renews_the_lease() -> None:
+    worker_id = leases.register([])
+    rows("UPDATE workers SET expires_at = now() RETURNING id")
+    Heartbeat(worker_id, []).beat()
+    assert rows("SELECT expires_at > now() FROM workers") == [(True,)]
+
+
+def test_a_worker_whose_lease_was_taken_ends_itself() -> None:
+    worker_id = leases.register([])
+    rows("DELETE FROM workers RETURNING id")
+    with pytest.raises(ProcessEnded):
+        Heartbeat(worker_id, []).beat()
+
+
+def test_a_worker_whose_model_makes_no_step_ends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    shortened(monkeypatch)
+    with reading(2) as (transcription, _):
+        heartbeat = Heartbeat(leases.register([]), [transcription])
+
+        def ends() -> bool:
+            try:
+                heartbeat.beat()
+            except ProcessEnded:
+                return True
+            return False
+
+        wait_until(ends)
+
+
+def test_a_worker_that_reads_is_left_alone() -> None:
+    with reading(2) as (transcription, _):
+        Heartbeat(leases.register([]), [transcription]).beat()
+
+
+def test_a_worker_that_hears_no_tickets_ends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    shortened(monkeypatch)
+    with worker_of(FakeRecognizer()) as transcription:
+        heartbeat = Heartbeat(leases.register([]), [transcription])
+        heartbeat.beat()
+        queue.ring(MODEL, tickets=1)
+
+        def ends() -> bool:
+            try:
+                heartbeat.beat()
+            except ProcessEnded:
+                return True
+            return False
+
+        wait_until(ends)
+
+
+def test_a_cancel_whose_notice_was_lost_is_found_at_the_next_heartbeat() -> None:
+    caller = new_caller()
+    with reading(2) as (transcription, _):
+        cancel(caller, str(rows("SELECT id FROM jobs")[0][0]))
+        assert len(transcription.held()) == 2
+        Heartbeat(leases.register([]), [transcription]).beat()
+        assert transcription.held() == []

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from core import leases, queue
+from core.claims import claim
+from core.database import transaction
+from core.jobs import delete_job
+from core.redis_address import redis_client
+from tests.domain import MODEL, new_caller, rows, submit_lines
+from worker.sweeper import _ADVISORY_LOCK, Sweeper
+
+
+def test_tickets_that_a_flush_took_are_sent_again() -> None:
+    submit_lines(new_caller(), 20)
+    redis_client().flushall()
+    Sweeper().sweep()
+    assert queue.waiting_tickets(MODEL) == 2
+
+
+def test_tickets_that_still_wait_are_not_doubled() -> None:
+    submit_lines(new_caller(), 20)
+    sweeper = Sweeper()
+    for _ in range(3):
+        sweeper.sweep()
+    assert queue.waiting_tickets(MODEL) == 2
+
+
+def test_a_dead_workers_images_get_new_tickets() -> None:
+    submit_lines(new_caller())
+    worker_id = leases.register([])
+    claim(worker_id, MODEL, most=1)
+    redis_client().flushall()
+    leases.resign(worker_id)
+    sweeper = Sweeper()
+    sweeper.sweep()
+    assert rows("SELECT status FROM images") == [("queued",)]
+    assert queue.waiting_tickets(MODEL) == 1
+
+
+def test_a_round_without_redis_still_gives_images_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    from redis import Redis
+
+    submit_lines(new_caller())
+    worker_id = leases.register([])
+    claim(worker_id, MODEL, most=1)
+    leases.resign(worker_id)
+    away = Redis(unix_socket_path="/nonexistent")
+    for module in ("core.queue", "core.notices"):
+        monkeypatch.setattr(f"{module}.redis_client", lambda: away)
+    Sweeper().sweep()
+    assert rows("SELECT status FROM images") == [("queued",)]
+
+
+def test_one_of_several_couriers_sweeps_at_a_time() -> None:
+    submit_lines(new_caller())
+    worker_id = leases.register([])
+    claim(worker_id, MODEL, most=1)
+    leases.resign(worker_id)
+    with transaction() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+        Sweeper().sweep()
+        assert rows("SELECT status FROM images") == [("running",)]
+    Sweeper().sweep()
+    assert rows("SELECT status FROM images") == [("queued",)]
+
+
+def test_a_delete_that_was_cut_short_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    caller = new_caller()
+    job_id = submit_lines(caller)
+    with monkeypatch.context() as cut_short:
+        cut_short.setattr("core.job_files.purge", lambda _: None)
+        delete_job(caller, job_id)
+    Sweeper().sweep()
+    assert rows("SELECT purged_at IS NOT NULL FROM jobs") == [(True,)]

@@ -1,0 +1,55 @@
+"""A worker without Celery, around a recognizer of the test's own; Postgres and everything between are real."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import numpy as np
+
+from core import leases
+from tests.domain import MODEL
+from tests.fakes import SilentObserver
+from worker.finisher import Finisher
+from worker.recognizer import LinePixels, Recognizer
+from worker.transcription import Transcription
+
+
+class FakeDecoder:
+    """Gives every file the same line with ink, or an error."""
+
+    def __init__(self, error: Exception | None = None, *, blank: bool = False) -> None:
+        self._error = error
+        self._pixels = np.full((4, 40, 3), 255, np.uint8)
+        if not blank:
+            self._pixels[1:3, 4:30:3] = 0
+
+    def decode(self, data: bytes, *, max_pixels: int) -> Future[LinePixels]:
+        assert data and max_pixels
+        future: Future[LinePixels] = Future()
+        if self._error:
+            future.set_exception(self._error)
+        else:
+            future.set_result(self._pixels)
+        return future
+
+
+@contextmanager
+def worker_of(recognizer: Recognizer, decoder: FakeDecoder | None = None) -> Iterator[Transcription]:
+    finisher = Finisher()
+    transcription = Transcription(
+        MODEL,
+        worker_id=leases.register([]),
+        recognizer=recognizer,
+        decoder=decoder or FakeDecoder(),
+        finisher=finisher,
+        observer=SilentObserver(),
+    )
+    finisher.start()
+    transcription.batcher.start()
+    try:
+        yield transcription
+    finally:
+        transcription.stop(grace_s=5)
+        assert finisher.close(timeout_s=10)
