@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from core.settings import Settings
 from worker.recognizer import ModelUnavailable, Recognizer
 
@@ -19,8 +22,32 @@ def load_recognizer(name: str, settings: Settings) -> Recognizer:
     Raises:
         ModelUnavailable: There is no such model, it cannot be fetched, or it is not one that can be read with.
     """
+    # Imported here: a worker that serves only PP-OCR then needs no torch, which is large on disk and takes seconds to
+    # start, and one that serves only TrOCR needs no onnxruntime.
     if name == "ppocr-v6":
         from worker.ppocr import PpocrRecognizer
 
         return PpocrRecognizer()
-    raise ModelUnavailable(f"no model {name} in {settings.model_dir}")
+    # PyTorch's threads wait in a loop for each other, and where other processes want the cores, as here they do, that
+    # costs more than the work: 20 to 300 ms a step instead of 3, on 2 cores beside one busy process. OpenMP reads the
+    # wish when PyTorch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from worker.trocr import load_trocr
+
+    return load_trocr(
+        _source(name, settings),
+        name=name,
+        device=settings.device,
+        dtype=settings.dtype,
+        rows=settings.rows,
+    )
+
+
+def _source(name: str, settings: Settings) -> Path | str:
+    """The folder that is meant, or the name itself: then it is a hub repository's."""
+    for folder in (settings.model_dir / name, Path(name).expanduser()):
+        if folder.is_dir():
+            return folder
+    if name.startswith((".", "/", "~")):
+        raise ModelUnavailable(f"there is no folder {name}")
+    return name

@@ -1,0 +1,206 @@
+"""A TrOCR-family checkpoint: from a folder to a model that is ready to run, with all that its own files say."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoTokenizer,
+    BaseImageProcessor,
+    GenerationConfig,
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    PreTrainedTokenizerBase,
+    RepetitionPenaltyLogitsProcessor,
+    VisionEncoderDecoderModel,
+)
+from transformers.models.trocr.modeling_trocr import TrOCRForCausalLM
+from transformers.utils import logging as transformers_logging
+
+from worker.recognizer import LinePixels, ModelCard, ModelUnavailable
+
+#: A line's most tokens where the checkpoint does not say. Its `max_length` is not looked at: the hub's TrOCR configs
+#: leave it at transformers' default of 20, which cuts lines in the middle.
+_MAX_NEW_TOKENS = 128
+#: Width over height, and height over width, that no line of text reaches.
+_WIDEST = 128
+_TALLEST = 16
+#: The kinds of weights files, in the order in which transformers prefers them.
+_WEIGHTS_FILES = ("model*.safetensors", "pytorch_model*.bin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model on its device, and what belongs to it."""
+
+    card: ModelCard
+    #: In evaluation mode.
+    model: VisionEncoderDecoderModel
+    #: The model's own, under its type.
+    decoder: TrOCRForCausalLM
+    image_processor: BaseImageProcessor
+    tokenizer: PreTrainedTokenizerBase
+    #: What every line begins with.
+    start_token: int
+    #: Any of these ends a line.
+    end_tokens: frozenset[int]
+    #: The most tokens of a line, as the checkpoint wishes and its positions allow.
+    max_new_tokens: int
+    #: Positions that the decoder has.
+    positions: int
+    #: Changes to the scores that the checkpoint asks for, made before the best token is taken; mostly none.
+    rules: LogitsProcessorList
+
+    def preprocessed(self, lines: Sequence[LinePixels]) -> Tensor:
+        """The lines as the encoder takes them, (lines, 3, H, W), by the checkpoint's own image processor."""
+        bounded = [_bounded(line) for line in lines]
+        # Without the channels' place, an image that is 3 pixels high is taken for one that has them in front.
+        values = self.image_processor(bounded, return_tensors="pt", input_data_format="channels_last")
+        pixel_values: Tensor = values["pixel_values"].to(self.model.device, self.model.dtype)
+        return pixel_values
+
+
+def _bounded(line: LinePixels) -> LinePixels:
+    """The line, or, where it is thinner than any text, the line with its last row or column repeated.
+
+    Processors that keep the aspect ratio first enlarge the shorter side, which for a strip of one pixel takes
+    gigabytes; and they shrink the other to nothing.
+    """
+    height, width = line.shape[:2]
+    rows, columns = max(0, width // _WIDEST - height), max(0, height // _TALLEST - width)
+    return np.pad(line, ((0, rows), (0, columns), (0, 0)), mode="edge") if rows or columns else line
+
+
+def load_checkpoint(
+    folder: Path, *, name: str, revision: str | None, device: torch.device, dtype: torch.dtype
+) -> Checkpoint:
+    """Load what lies in a folder, in the form that `save_pretrained` and the hub have.
+
+    Raises:
+        ModelUnavailable: It is not a TrOCR-family model, incomplete or damaged.
+    """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would draw into the service's log
+    _check_family(folder)
+    weights = _weights_files(folder)
+    try:
+        model, report = _model_and_report(folder, dtype)
+        # Pillow resizes as the models were trained; torchvision, where it is installed, is only similar.
+        image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil")  # type: ignore[no-untyped-call]
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model.to(device)  # type: ignore[arg-type]  # the decorator hides the method's type
+    except Exception as error:  # a damaged or incomplete folder shows itself in a dozen kinds of exceptions
+        raise ModelUnavailable(f"{name} cannot be loaded from {folder}: {error}") from error
+    _check_complete(name, report)
+    return _assembled(
+        model.eval(),  # type: ignore[no-untyped-call]
+        image_processor,
+        tokenizer,
+        ModelCard(
+            name=name,
+            revision=revision,
+            sha256=_sha256(weights),
+            device=str(device),
+            dtype=str(dtype).removeprefix("torch."),
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+        ),
+    )
+
+
+def _model_and_report(folder: Path, dtype: torch.dtype) -> tuple[VisionEncoderDecoderModel, set[str]]:
+    """The model, and which of its weights the folder lacks."""
+    loaded: Any = VisionEncoderDecoderModel.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    model, report = loaded
+    return model, report["missing_keys"]
+
+
+def _assembled(
+    model: VisionEncoderDecoderModel,
+    image_processor: BaseImageProcessor,
+    tokenizer: PreTrainedTokenizerBase,
+    card: ModelCard,
+) -> Checkpoint:
+    wishes, decoder = model.generation_config, model.decoder
+    # transformers makes the first where the checkpoint has none, and the second was looked at before loading
+    assert wishes is not None
+    assert isinstance(decoder, TrOCRForCausalLM)
+    start = _token_id(model, "decoder_start_token_id") or _token_id(model, "bos_token_id")
+    if start is None:
+        raise ModelUnavailable(f"{card.name} does not say what a line begins with: no decoder_start_token_id")
+    positions = decoder.config.max_position_embeddings
+    return Checkpoint(
+        card=card,
+        model=model,
+        decoder=decoder,
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        start_token=start[0],
+        end_tokens=frozenset(_token_id(model, "eos_token_id") or ()),
+        max_new_tokens=min(wishes.max_new_tokens or _MAX_NEW_TOKENS, positions),
+        positions=positions,
+        rules=_rules(wishes),
+    )
+
+
+def _token_id(model: VisionEncoderDecoderModel, name: str) -> tuple[int, ...] | None:
+    """A special token, or several, from the first of the checkpoint's configs that names it."""
+    for config in (model.generation_config, model.config, model.config.decoder):
+        found = getattr(config, name, None)
+        if found is not None:
+            return tuple(found) if isinstance(found, list) else (found,)
+    return None
+
+
+def _rules(wishes: GenerationConfig) -> LogitsProcessorList:
+    rules = LogitsProcessorList()
+    if wishes.repetition_penalty not in (None, 1.0):
+        rules.append(RepetitionPenaltyLogitsProcessor(wishes.repetition_penalty))
+    if wishes.no_repeat_ngram_size:
+        rules.append(NoRepeatNGramLogitsProcessor(wishes.no_repeat_ngram_size))
+    return rules
+
+
+def _check_family(folder: Path) -> None:
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"{folder} is not a model's folder: {error}") from error
+    decoder = getattr(getattr(config, "decoder", None), "model_type", None)
+    if decoder != "trocr":
+        found = config.model_type + (f" with a {decoder} decoder" if decoder else "")
+        raise ModelUnavailable(
+            f"{folder} is not of the TrOCR family: it holds a {found} model, "
+            "and a vision-encoder-decoder with a trocr decoder is needed"
+        )
+
+
+def _check_complete(name: str, missing: Iterable[str]) -> None:
+    # The encoder's pooler is made anew where a checkpoint leaves it out; nothing here uses it.
+    needed = sorted(key for key in missing if ".pooler." not in key)
+    if needed:
+        raise ModelUnavailable(f"the weights of {name} are incomplete: {', '.join(needed[:3])} and so on are missing")
+
+
+def _weights_files(folder: Path) -> list[Path]:
+    for pattern in _WEIGHTS_FILES:
+        if files := sorted(folder.glob(pattern)):
+            return files
+    raise ModelUnavailable(f"{folder} holds no weights: neither {' nor '.join(_WEIGHTS_FILES)}")
+
+
+def _sha256(files: Iterable[Path]) -> str:
+    """Of one file, or of several one after the other."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()

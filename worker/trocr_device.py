@@ -1,0 +1,53 @@
+"""Where a TrOCR model runs, and in which number format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from worker.recognizer import ModelUnavailable
+
+#: Words in the `flags` of /proc/cpuinfo for instructions that multiply bfloat16: x86's two sets, and Arm's.
+_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device to run on; `auto` is CUDA where there is one.
+
+    Raises:
+        ModelUnavailable: CUDA is wanted and not there: running on the CPU instead would be a silent slowdown.
+    """
+    if wanted == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    if wanted == "cuda":
+        raise ModelUnavailable(
+            f"no CUDA device is usable by PyTorch {torch.__version__}; "
+            "check the driver and the build of PyTorch, or set INKQUEUE_DEVICE=cpu"
+        )
+    return torch.device("cpu")
+
+
+def choose_dtype(
+    wanted: Literal["auto", "float32", "bfloat16", "float16"],
+    device: torch.device,
+    *,
+    cpuinfo: Path = Path("/proc/cpuinfo"),
+) -> torch.dtype:
+    """The number format to compute in; `auto` is bfloat16 where the device multiplies in it, else float32."""
+    if wanted != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
+    multiplies = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_multiplies_bfloat16(cpuinfo)
+    return torch.bfloat16 if multiplies else torch.float32
+
+
+def _cpu_multiplies_bfloat16(cpuinfo: Path) -> bool:
+    try:
+        lines = cpuinfo.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    return not _BFLOAT16_FLAGS.isdisjoint(flags.split())

@@ -1,0 +1,44 @@
+"""Checkpoints on the Hugging Face hub, fetched once into its cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from worker.recognizer import ModelUnavailable
+
+_CONFIG_FILES = ("*.json", "*.model", "*.txt")
+
+
+def fetched(repository: str, revision: str | None) -> Path:
+    """The folder of a repository's files in the cache; its name is the commit's hash.
+
+    Only what is needed is fetched: pickled weights only where there are no safetensors, and no other framework's.
+    Without a network, and with HF_HUB_OFFLINE=1, the cache alone is asked.
+
+    Raises:
+        ModelUnavailable: There is no such repository or revision, or the hub is out of reach and the cache lacks it.
+    """
+    try:
+        folder = _fetched(repository, revision, (*_CONFIG_FILES, "model*.safetensors"))
+        if not any(folder.glob("model*.safetensors")):
+            folder = _fetched(repository, revision, ("pytorch_model*.bin",))
+    except HFValidationError as error:
+        raise ModelUnavailable(
+            f"{repository} is no folder, no bundled model, and cannot be the id of a hub repository"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise ModelUnavailable(
+            f"{repository} is not in the local cache and the hub cannot be reached; "
+            "connect once, or copy the checkpoint into a folder and name that"
+        ) from error
+    except HfHubHTTPError as error:
+        wanted = f"{repository} at {revision}" if revision else repository
+        raise ModelUnavailable(f"the hub has no {wanted}, or wants a login (HF_TOKEN) for it: {error}") from error
+    return folder
+
+
+def _fetched(repository: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+    return Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
