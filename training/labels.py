@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 ALPHABET = (
     "".join(chr(code) for code in range(32, 127))
     + "àâäçèéêëîïôöùûüÿœæñáíóúßÀÂÇÈÉÊËÎÏÔÖÙÛÜŒÆÑÁÍÓÚÄ«»°€£"
-    + "’“”–—…·×²³½ÌÒìòãõåøØÅłŁšŠžŽčĆćČęąńśżźěřőűūōāēīğşıİ†−‘„¾¼"  # noqa: RUF001 -- these are the letters
+    + "’“”–—…·×²³½ÌÒìòãõåøØÅłŁšŠžŽčćČęąńśżźěřőűūōāēīğşıİ†−‘„¾¼"  # noqa: RUF001 -- these are the letters
 )
 _SPECIALS = ("<pad>", "<s>", "</s>")
 #: XLM-RoBERTa's ids are those of its sentencepiece model shifted by one, with four special tokens first.

@@ -48,7 +48,8 @@ def _train(out: Path, lines: Path, *options: str) -> str:
 
 def _read(folder: Path, lines: Path) -> list[int]:
     processor: Any = TrOCRProcessor.from_pretrained(folder)
-    model: Any = VisionEncoderDecoderModel.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = VisionEncoderDecoderModel.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
     image = Image.open(lines / "0.png").convert("RGB")
     pixels = processor(images=image, return_tensors="pt").pixel_values
     ids: list[int] = model.generate(pixels, max_new_tokens=5)[0].tolist()
