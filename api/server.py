@@ -18,6 +18,8 @@ graceful_timeout = 25
 keepalive = 30
 #: The application logs each request itself, without its query.
 accesslog = None
+#: It would lie in the home folder, one for all services of a user; nobody here asks for it.
+control_socket_disable = True
 
 
 def worker_int(worker: Any) -> None:

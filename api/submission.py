@@ -98,13 +98,15 @@ def _is_remote(image: ImageSource) -> bool:
 
 
 def _decoded(index: int, image: ImageSource) -> _Sent:
-    if image.base64 is not None:
-        text, decode, field = image.base64, decode_base64, "base64"
+    sent_as, url = image.base64, image.url
+    if sent_as is not None:
+        param = f"images.{index}.base64"
+        data = _naming(param, lambda: decode_base64(sent_as))
     else:
-        assert image.url is not None
-        text, decode, field = image.url, decode_data_url, "url"
-    param = f"images.{index}.{field}"
-    return _Sent(data=_naming(param, lambda: decode(text)), key=image.key, param=param)
+        assert url is not None
+        param = f"images.{index}.url"
+        data = _naming(param, lambda: decode_data_url(url))
+    return _Sent(data=data, key=image.key, param=param)
 
 
 def _fetched(index: int, image: ImageSource) -> _Sent:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,7 +12,6 @@ from rich.table import Table
 from core import accounts
 from core import credits as ledger
 from core.database import transaction
-from core.errors import InkqueueError
 
 keys = typer.Typer(no_args_is_help=True, help="API keys: make, list, revoke.")
 credits = typer.Typer(no_args_is_help=True, help="Credits of accounts.")
@@ -45,11 +44,8 @@ def list_() -> None:
 @keys.command()
 def revoke(key_id: Annotated[str, typer.Argument(help="As `inkqueue keys list` shows it.")]) -> None:
     """End a key at once."""
-    try:
-        with transaction() as connection:
-            accounts.revoke_key(connection, key_id)
-    except InkqueueError as error:
-        _fail(error.message)
+    with transaction() as connection:
+        accounts.revoke_key(connection, key_id)
     typer.echo(f"{key_id} is revoked")
 
 
@@ -61,13 +57,10 @@ def grant(
 ) -> None:
     """Give an account credits."""
     amount_micro = _micro(amount)
-    try:
-        with transaction() as connection:
-            account_id = accounts.account_named(connection, account)
-            ledger.grant(connection, account_id=account_id, amount_micro=amount_micro, reason=reason)
-            now = ledger.credit(connection, account_id)
-    except InkqueueError as error:
-        _fail(error.message)
+    with transaction() as connection:
+        account_id = accounts.account_named(connection, account)
+        ledger.grant(connection, account_id=account_id, amount_micro=amount_micro, reason=reason)
+        now = ledger.credit(connection, account_id)
     typer.echo(f"{account} has {ledger.credits_of(now.available_micro):f} credits available")
 
 
@@ -79,8 +72,3 @@ def _micro(amount: str) -> int:
     if micro <= 0 or micro != int(micro) or micro >= 2**62:
         raise typer.BadParameter("credits are positive, with at most 6 decimals")
     return int(micro)
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(1)

@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
+from cli.accounts import credits, keys
 from cli.commands import COURIER_COMMAND, WORKER_COMMAND, api_command
 from core.errors import InkqueueError
 
@@ -36,6 +37,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(keys, name="keys")
+app.add_typer(credits, name="credits")
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]

@@ -105,6 +105,7 @@ def _set_environment(state: StateDir, model: str | None) -> None:
     shutil.rmtree(state.metrics, ignore_errors=True)
     state.metrics.mkdir()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(state.metrics)
+    os.environ.setdefault("INKQUEUE_METRICS", "true")
 
 
 def _open_database(state: StateDir, log: LogLines) -> str:

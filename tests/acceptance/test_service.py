@@ -25,7 +25,10 @@ from tests.waiting import wait_until
 
 DATA = Path("tests/data").resolve()
 LINE = DATA / "line.jpg"
-TRUTHS = {row["file"]: row["text"] for row in csv.DictReader((DATA / "lines.tsv").open(), delimiter="\t", quoting=3)}
+TRUTHS = {
+    row["file"]: row["text"]
+    for row in csv.DictReader((DATA / "lines.tsv").read_text().splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,16 +222,16 @@ def _grant(service: Service, amount: int) -> None:
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
-def _environment_of_worker(service: Service) -> dict[str, str]:
-    entry = Path("/proc") / str(service.children("worker.main")[0]) / "environ"
+def _environment_of(service: Service) -> dict[str, str]:
+    entry = Path("/proc") / str(service.children("worker.courier")[0]) / "environ"
     return dict(re.findall(r"([A-Z_]+)=([^\0]*)", entry.read_text()))
 
 
 def _database_url(service: Service, *, sqlalchemy: bool = False) -> str:
-    url = _environment_of_worker(service)["DATABASE_URL"]
+    url = _environment_of(service)["DATABASE_URL"]
     return url if sqlalchemy else url.replace("+psycopg", "")
 
 
 def _redis_url(service: Service) -> str:
-    url = _environment_of_worker(service)["REDIS_URL"]
+    url = _environment_of(service)["REDIS_URL"]
     return url.replace("redis+socket://", "unix://").replace("virtual_host", "db")
