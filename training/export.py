@@ -1,11 +1,14 @@
 """The folder that a run leaves behind: what the worker and plain transformers load."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrOCRProcessor, VisionEncoderDecoderModel
+
+from training.labels import SENTENCEPIECE_FILE
 
 
 def export_model(model: VisionEncoderDecoderModel, processor: TrOCRProcessor, folder: Path, card: str) -> None:
@@ -16,6 +19,13 @@ def export_model(model: VisionEncoderDecoderModel, processor: TrOCRProcessor, fo
     processor.save_pretrained(folder)
     _halve(folder / "model.safetensors")
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def keep_sentencepiece(base: Path, folder: Path) -> None:
+    """Copy the base's sentencepiece model, so that the result can be fine-tuned in its turn."""
+    model = base / SENTENCEPIECE_FILE
+    if model.is_file():
+        shutil.copyfile(model, folder / SENTENCEPIECE_FILE)
 
 
 @torch.no_grad()

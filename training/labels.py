@@ -14,6 +14,8 @@ ALPHABET = (
     + "àâäçèéêëîïôöùûüÿœæñáíóúßÀÂÇÈÉÊËÎÏÔÖÙÛÜŒÆÑÁÍÓÚÄ«»°€£"
     + "’“”–—…·×²³½ÌÒìòãõåøØÅłŁšŠžŽčćČęąńśżźěřőűūōāēīğşıİ†−‘„¾¼"  # noqa: RUF001 -- these are the letters
 )
+#: Beside a tokenizer that came from it; transformers does not save it again.
+SENTENCEPIECE_FILE = "sentencepiece.bpe.model"
 _SPECIALS = ("<pad>", "<s>", "</s>")
 #: XLM-RoBERTa's ids are those of its sentencepiece model shifted by one, with four special tokens first.
 _FAIRSEQ_OFFSET = 1
@@ -73,7 +75,7 @@ class SentencePieceLabels:
 
 def labels_of(tokenizer: PreTrainedTokenizerFast, folder: Path) -> Labels:
     """Choose how a checkpoint writes labels."""
-    model = folder / "sentencepiece.bpe.model"
+    model = folder / SENTENCEPIECE_FILE
     return SentencePieceLabels(model) if model.is_file() else CharacterLabels(tokenizer)
 
 

@@ -86,6 +86,7 @@ def new_model(shape: ModelShape, *, vocabulary: int) -> VisionEncoderDecoderMode
     vit = ViTModel(encoder, add_pooling_layer=False)
     model = VisionEncoderDecoderModel(encoder=vit, decoder=TrOCRForCausalLM(decoder))
     _look_beside(model.encoder)
+    model.generation_config.bos_token_id = _BOS
     set_generation(model, start=_BOS, pad=_PAD, eos=_EOS, max_new_tokens=shape.max_tokens)
     return model
 
@@ -97,7 +98,6 @@ def set_generation(model: VisionEncoderDecoderModel, *, start: int, pad: int, eo
     model.config.eos_token_id = eos
     generation = model.generation_config
     generation.decoder_start_token_id = start
-    generation.bos_token_id = start
     generation.pad_token_id = pad
     generation.eos_token_id = eos
     generation.max_new_tokens = max_new_tokens

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from training.batches import BatchMaker
 from training.evaluation import Evaluator
-from training.export import equalize_channels, export_model
+from training.export import equalize_channels, export_model, keep_sentencepiece
 from training.fonts import FontFile, find_fonts
 from training.hybrid_reader import HybridReader
 from training.labels import labels_of
@@ -180,6 +180,7 @@ def _train_rank(request: RunRequest, lines: Lines, rank: int) -> None:
             equalize_channels(start.model)
         card = model_card(_facts(request, lines, trainer, start.model.num_parameters(), device))
         export_model(start.model.cpu(), start.processor, request.out, card)
+        keep_sentencepiece(start.folder, request.out)
 
 
 def _device(name: str) -> torch.device:
