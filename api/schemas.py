@@ -27,6 +27,8 @@ def _storable(text: str) -> str:
     return text
 
 
+#: In [0, 1], or null when unknown; more digits would only look like knowledge.
+Confidence = Annotated[float | None, AfterValidator(lambda value: None if value is None else round(value, 6))]
 #: Pairs of strings that a caller may attach to a job.
 Metadata = Annotated[
     dict[
@@ -146,7 +148,7 @@ class WordBody(BaseModel):
     """A word of a line."""
 
     text: str
-    confidence: float | None
+    confidence: Confidence
 
 
 class LineBody(BaseModel):
@@ -154,7 +156,7 @@ class LineBody(BaseModel):
 
     index: int
     text: str
-    confidence: float | None = Field(description="In [0, 1]; null when unknown.")
+    confidence: Confidence = Field(description="In [0, 1]; null when unknown.")
     bbox: list[int] = Field(description="xmin, ymin, xmax, ymax in pixels of the upright image, origin top left.")
     flags: list[FlagName]
     words: list[WordBody]

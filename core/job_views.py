@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, or_, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from core.accounts import Caller
 from core.errors import Gone, NotFound
@@ -100,7 +101,7 @@ def job_view(connection: Connection, caller: Caller, job_id: str) -> JobView:
         row,
         images=images,
         text=_text(connection, row, images),
-        error=_first_error(connection, row),
+        error=_first_errors(connection, [row]).get(row.id),
         queue_position=_queue_position(connection, row),
     )
 
@@ -122,7 +123,8 @@ def list_jobs(connection: Connection, caller: Caller, *, before: str | None, mos
     if before is not None:
         query = query.where(JobRow.id < before)
     rows = connection.execute(query.order_by(JobRow.id.desc()).limit(most)).all()
-    return tuple(_view(row, images=(), text=None, error=None, queue_position=None) for row in rows)
+    errors = _first_errors(connection, rows)
+    return tuple(_view(row, images=(), text=None, error=errors.get(row.id), queue_position=None) for row in rows)
 
 
 def _images(connection: Connection, job_id: str, *, after: int, most: int) -> tuple[ImageView, ...]:
@@ -225,16 +227,18 @@ def _text(connection: Connection, row: Row[Any], embedded: Sequence[ImageView]) 
     return whole_text(list(texts))
 
 
-def _first_error(connection: Connection, row: Row[Any]) -> ErrorView | None:
-    if Status(row.status) is not Status.FAILED:
-        return None
+def _first_errors(connection: Connection, jobs: Sequence[Row[Any]]) -> dict[str, ErrorView]:
+    """Why each failed job failed: the error of its first image."""
+    failed = [row.id for row in jobs if Status(row.status) is Status.FAILED]
+    if not failed:
+        return {}
     first = connection.execute(
-        select(ImageRow.error_code, ImageRow.error_message)
-        .where(ImageRow.job_id == row.id, ImageRow.error_code.is_not(None))
-        .order_by(ImageRow.position)
-        .limit(1)
-    ).one_or_none()
-    return ErrorView(code=first.error_code, message=first.error_message) if first else None
+        select(ImageRow.job_id, ImageRow.error_code, ImageRow.error_message)
+        .where(ImageRow.job_id.in_(failed), ImageRow.error_code.is_not(None))
+        .ext(distinct_on(ImageRow.job_id))
+        .order_by(ImageRow.job_id, ImageRow.position)
+    )
+    return {row.job_id: ErrorView(code=row.error_code, message=row.error_message) for row in first}
 
 
 def _queue_position(connection: Connection, row: Row[Any]) -> int | None:

@@ -14,6 +14,8 @@ from api.app import create_app
 from core import accounts, leases, outcomes
 from core.claims import claim
 from core.database import transaction
+from core.errors import InvalidImage
+from core.outcomes import Outcome
 from core.settings import settings
 from core.storage import image_store
 from tests import image_samples
@@ -246,6 +248,14 @@ def test_jobs_are_listed_page_by_page(http: FlaskClient) -> None:
     rest = http.get(f"/v1/jobs?limit=2&after={first['next_cursor']}").get_json()
     assert [job["id"] for job in first["data"] + rest["data"]] == made[::-1]
     assert (first["has_more"], rest["has_more"], rest["next_cursor"]) == (True, False, None)
+
+
+def test_a_failed_job_says_why_in_the_list_too(http: FlaskClient) -> None:
+    submit(http)
+    taken = claim("wrk_1", MODEL, most=1)[0]
+    error = InvalidImage("truncated")
+    outcomes.finish([Outcome(image_id=taken.image_id, job_id=taken.job_id, attempt=taken.attempt, error=error)])
+    assert http.get("/v1/jobs").get_json()["data"][0]["error"] == {"code": "invalid_image", "message": "truncated"}
 
 
 def test_images_are_listed_page_by_page(http: FlaskClient) -> None:
