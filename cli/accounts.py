@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli.state_dir import DEFAULT_STATE_DIR, running_database
 from core import accounts
 from core import credits as ledger
 from core.database import transaction
 
-keys = typer.Typer(no_args_is_help=True, help="API keys: make, list, revoke.")
-credits = typer.Typer(no_args_is_help=True, help="Credits of accounts.")
-
 DEFAULT_ACCOUNT = "default"
+
+
+def _reach_database(
+    state_dir: Annotated[
+        Path, typer.Option(help="Folder of a running `inkqueue up`, where DATABASE_URL names no database.")
+    ] = DEFAULT_STATE_DIR,
+) -> None:
+    url = running_database(state_dir)
+    if url and not os.environ.get("DATABASE_URL"):
+        os.environ["DATABASE_URL"] = url
+
+
+keys = typer.Typer(no_args_is_help=True, callback=_reach_database, help="API keys: make, list, revoke.")
+credits = typer.Typer(no_args_is_help=True, callback=_reach_database, help="Credits of accounts.")
 
 
 @keys.command()

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from cli.accounts import credits, keys
 from cli.commands import COURIER_COMMAND, WORKER_COMMAND, api_command
+from cli.state_dir import DEFAULT_STATE_DIR
 from core.errors import InkqueueError
 
 
@@ -49,9 +50,9 @@ Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 def up(
     host: Host = "127.0.0.1",
     port: Port = 8080,
-    state_dir: Annotated[Path, typer.Option(help="Folder of the database, the images and the first key.")] = Path(
-        ".inkqueue"
-    ),
+    state_dir: Annotated[
+        Path, typer.Option(help="Folder of the database, the images and the first key.")
+    ] = DEFAULT_STATE_DIR,
     model: Annotated[str | None, typer.Option(help="Default model: a bundled one, a hub id or a folder.")] = None,
 ) -> None:
     """Start the whole service in the foreground, with its own Postgres and Valkey, and read a sample line.

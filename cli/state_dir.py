@@ -14,8 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cli.embedded import SOCKET_FOLDER_PREFIX, make_socket_folder
+from cli.embedded_postgres import EmbeddedPostgres
 from cli.errors import CannotStart
 
+#: Below the folder that the user is in.
+DEFAULT_STATE_DIR = Path(".inkqueue")
 #: How long the processes of a killed `inkqueue up` may take to end before the next one gives up, seconds.
 _LEFTOVERS_S = 40.0
 
@@ -38,6 +41,14 @@ class Holder:
         except PermissionError:
             return True
         return True
+
+
+def running_database(state_dir: Path) -> str | None:
+    """The address of the embedded Postgres of the `inkqueue up` that runs on this folder, if one does."""
+    sockets = (state_dir / "run").resolve()
+    if not (sockets / ".s.PGSQL.5432").exists():
+        return None
+    return EmbeddedPostgres(data_folder=state_dir.resolve() / "postgres", socket_folder=sockets).url
 
 
 class StateDir:

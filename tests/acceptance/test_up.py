@@ -75,6 +75,11 @@ def started(state: Path, port: int) -> Iterator[Up]:
             reader.join()
 
 
+def inkqueue(*arguments: str) -> str:
+    command = [sys.executable, "-m", "cli.main", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
@@ -172,6 +177,14 @@ def test_nothing_is_left_of_a_killed_run_and_the_next_one_starts_at_once(tmp_pat
     with started(tmp_path, port) as second:
         second.wait_for("?wait=30'")
         assert alive(below) == set()
+
+
+def test_the_operators_commands_reach_the_database_of_the_running_service(tmp_path: Path) -> None:
+    with started(tmp_path, free_port()) as up:
+        up.wait_for("?wait=30'")
+        made = inkqueue("keys", "--state-dir", str(tmp_path), "create", "--account", "archive").strip()
+        assert "2000 credits available" in inkqueue("credits", "--state-dir", str(tmp_path), "grant", "archive", "1000")
+        assert get(up, "/v1/credits", made)["available"] == 2000
 
 
 def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
