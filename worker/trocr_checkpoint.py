@@ -43,7 +43,7 @@ class Checkpoint:
     """A model on its device, and what belongs to it."""
 
     card: ModelCard
-    #: In evaluation mode.
+    #: In evaluation mode; its encoder in the format that the card names.
     model: VisionEncoderDecoderModel
     #: The model's own, under its type.
     decoder: TrOCRForCausalLM
@@ -65,7 +65,7 @@ class Checkpoint:
         bounded = [_bounded(line) for line in lines]
         # Without the channels' place, an image that is 3 pixels high is taken for one that has them in front.
         values = self.image_processor(bounded, return_tensors="pt", input_data_format="channels_last")
-        pixel_values: Tensor = values["pixel_values"].to(self.model.device, self.model.dtype)
+        pixel_values: Tensor = values["pixel_values"].to(self.model.device, self.model.encoder.dtype)
         return pixel_values
 
 
@@ -92,11 +92,14 @@ def load_checkpoint(
     _check_family(folder)
     weights = _weights_files(folder)
     try:
-        model, report = _model_and_report(folder, dtype)
+        # On a CPU the smaller format is for the encoder, where most of the time goes; the decoder, whose choices are
+        # close calls, stays exact.
+        model, report = _model_and_report(folder, torch.float32 if device.type == "cpu" else dtype)
+        model.encoder.to(dtype=dtype)  # type: ignore[call-arg]  # the decorator hides the method's type
         # Pillow resizes as the models were trained; torchvision, where it is installed, is only similar.
         image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil")  # type: ignore[no-untyped-call]
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model.to(device)  # type: ignore[arg-type]  # the decorator hides the method's type
+        model.to(device)  # type: ignore[arg-type]  # as above
     except Exception as error:  # a damaged or incomplete folder shows itself in a dozen kinds of exceptions
         raise ModelUnavailable(f"{name} cannot be loaded from {folder}: {error}") from error
     _check_complete(name, report)
