@@ -94,18 +94,18 @@ def inspect_image(data: bytes, *, max_bytes: int, max_pixels: int) -> ImageHeade
         InvalidImage: Empty, or the header is damaged.
     """
     if not data:
-        raise InvalidImage("The image file is empty.")
+        raise InvalidImage("the image file is empty")
     if len(data) > max_bytes:
-        raise ImageTooLarge(f"The image file has {len(data):,} bytes; at most {max_bytes:,} are taken.")
+        raise ImageTooLarge(f"the image file has {len(data):,} bytes; at most {max_bytes:,} are taken")
     kind = _sniff(data)
     with open_image(data) as image:
         width, height = image.size
         if orientation(image) in _QUARTER_TURNS:
             width, height = height, width
         if min(width, height) < 1:
-            raise InvalidImage(f"The image has no pixels: its header says {width} x {height}.")
+            raise InvalidImage(f"the image has no pixels: its header says {width} x {height}")
         if width * height > max_pixels:
-            raise ImageTooLarge(f"The image has {width:,} x {height:,} pixels; at most {max_pixels:,} are taken.")
+            raise ImageTooLarge(f"the image has {width:,} x {height:,} pixels; at most {max_pixels:,} are taken")
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             _refuse_pages(image)
     return ImageHeader(content_type=kind.content_type, width=width, height=height, extension=kind.extension)
@@ -122,7 +122,7 @@ def open_image(data: bytes) -> Image.Image:
     try:
         return Image.open(_HeaderReader(data), formats=(kind.name,))
     except Exception as exc:  # whatever a plugin makes of hostile bytes: OSError, ValueError, OverflowError, ...
-        raise InvalidImage(f"The image is damaged: its {kind.extension.upper()} header cannot be read.") from exc
+        raise InvalidImage(f"the image is damaged: its {kind.extension.upper()} header cannot be read") from exc
 
 
 def orientation(image: Image.Image) -> int:
@@ -172,12 +172,12 @@ def _sniff(data: bytes) -> _Format:
 def _refusal(start: bytes) -> str:
     accepted = "send PNG, JPEG, WebP, TIFF, BMP, GIF, HEIC or AVIF"
     if start.startswith(b"%pdf-"):
-        return f"PDF files are not read; {accepted}."
+        return f"PDF files are not read; {accepted}"
     if b"<svg" in start:
-        return f"SVG drawings are not read; {accepted}."
+        return f"SVG drawings are not read; {accepted}"
     if start.startswith((b"<!doctype html", b"<html")):
-        return f"This is a web page, not an image; {accepted}."
-    return f"The bytes are not an image of a supported type; {accepted}."
+        return f"this is a web page, not an image; {accepted}"
+    return f"the bytes are not an image of a supported type; {accepted}"
 
 
 def _refuse_pages(image: TiffImagePlugin.TiffImageFile) -> None:
@@ -191,7 +191,7 @@ def _refuse_pages(image: TiffImagePlugin.TiffImageFile) -> None:
     except EOFError:
         pass
     except Exception as exc:
-        raise InvalidImage("The image is damaged: its TIFF directories cannot be read.") from exc
+        raise InvalidImage("the image is damaged: its TIFF directories cannot be read") from exc
     if pages > 1:
         count = f"{pages} pages" if pages < _MAX_COUNTED_PAGES else f"{_MAX_COUNTED_PAGES} pages or more"
-        raise UnsupportedImage(f"The TIFF has {count}; send each page as an image of its own.")
+        raise UnsupportedImage(f"the TIFF has {count}; send each page as an image of its own")

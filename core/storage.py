@@ -55,7 +55,7 @@ class ImageStore:
             try:
                 return bytes(obstore.get(self._store, key).bytes())
             except FileNotFoundError as exc:
-                raise NotFound("The image is no longer stored.") from exc
+                raise NotFound("the image is no longer stored") from exc
 
     def list(self, prefix: str) -> list[str]:
         """The keys below a prefix of whole path segments, such as `images/<job_id>`, in no order."""
@@ -119,4 +119,4 @@ def _outages() -> Iterator[None]:
     try:
         yield
     except (BaseError, PermissionError) as exc:
-        raise Unavailable("The image store cannot be used right now; try again later.") from exc
+        raise Unavailable("the image store cannot be used right now; try again later") from exc

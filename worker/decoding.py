@@ -125,11 +125,11 @@ class DecodingPool:
                 _settle(undecided.popleft(), answer)
             return
         except TimeoutError:
-            slow = InvalidImage(f"The image takes more than {self._timeout_s:g} s to decode.")
+            slow = InvalidImage(f"the image takes more than {self._timeout_s:g} s to decode")
             _settle(undecided.popleft(), slow)
         except OSError:
             if undecided[0].blamed and not self._closed:
-                _settle(undecided.popleft(), InvalidImage("The image is damaged: it crashes the decoder."))
+                _settle(undecided.popleft(), InvalidImage("the image is damaged: it crashes the decoder"))
             else:
                 undecided[0].blamed = True
         process.stop()

@@ -69,20 +69,19 @@ def upright_rgb(data: bytes, max_pixels: int) -> Image.Image:
         InvalidImage: Damaged.
     """
     image = open_image(data)
-    if image.width * image.height > max_pixels:
-        raise ImageTooLarge(
-            f"The image has {image.width:,} x {image.height:,} pixels; at most {max_pixels:,} are taken."
-        )
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageTooLarge(f"the image has {width:,} x {height:,} pixels; at most {max_pixels:,} are taken")
     turn = _TURNS.get(orientation(image))
     try:
         image.load()
         rgb = _on_white(image)
         return rgb if turn is None else rgb.transpose(turn)
     except MemoryError as exc:
-        raise InvalidImage("The image needs more memory to decode than is allowed.") from exc
+        raise InvalidImage("the image needs more memory to decode than is allowed") from exc
     except Exception as exc:  # whatever a plugin makes of hostile bytes
         reason = " ".join(str(exc).split())[:200].rstrip(".") or "its pixels cannot be decoded"
-        raise InvalidImage(f"The image is damaged: {reason}.") from exc
+        raise InvalidImage(f"the image is damaged: {reason}") from exc
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -16,6 +14,7 @@ from PIL import Image
 
 from core.errors import ImageTooLarge, InvalidImage, UnsupportedImage
 from tests import image_samples as samples
+from tests.waiting import wait_until
 from worker import decoding
 from worker.decoding import DecodingPool
 from worker.decoding_process import DecodingProcess, ImageFile
@@ -246,14 +245,6 @@ def process_of(pool: DecodingPool) -> int:
 def is_running(pid: int) -> bool:
     state = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return bool(state) and state[0] not in "ZX"
-
-
-def wait_until(condition: Callable[[], bool], *, within_s: float = 10) -> None:
-    deadline_s = time.monotonic() + within_s
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline_s, "the condition did not come true in time"
-        pause.wait(0.01)
 
 
 def _read(path: Path) -> str:
