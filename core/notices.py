@@ -46,8 +46,9 @@ class Listener:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening, within about a second."""
+        """Stop listening; returns when the thread has ended, within about a second."""
         self._stopped.set()
+        self._thread.join()
 
     def _listen(self) -> None:
         # A client of its own: the shared one gives up on a silent socket after a second.

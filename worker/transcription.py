@@ -163,9 +163,10 @@ class Transcription:
         with self._lock:
             self._readings.update((claim.image_id, _Reading(claim=claim)) for claim in slice_)
         decoding = [(claim, self._decode(claim)) for claim in slice_]
-        for claim, future in decoding:
-            if future is not None:
-                self._submit(claim, future)
+        submitted = [self._submit(claim, future) for claim, future in decoding if future is not None]
+        if not all(submitted):
+            # Ends this pump: the sweeper's next ticket tries again, when there may be memory for a process.
+            raise Unavailable("no process to decode images can be started")
         return bool(slice_)
 
     def _decode(self, claim: Claim) -> Future[LinePixels] | None:
@@ -180,18 +181,20 @@ class Transcription:
             self._end(claim.image_id, error=exc)
         return None
 
-    def _submit(self, claim: Claim, future: Future[LinePixels]) -> None:
+    def _submit(self, claim: Claim, future: Future[LinePixels]) -> bool:
+        """Hand a decoded image on; False when it was given back since no process decodes."""
         try:
             pixels = future.result()
         except InkqueueError as exc:
             self._end(claim.image_id, error=exc)
         except CancelledError:
             self._give_back(claim.image_id)
-        except OSError as exc:
+        except OSError:
             self._give_back(claim.image_id)
-            raise Unavailable("no process to decode images can be started") from exc
+            return False
         else:
             self._queue_line(claim, pixels)
+        return True
 
     def _queue_line(self, claim: Claim, pixels: LinePixels) -> None:
         height, width = pixels.shape[:2]

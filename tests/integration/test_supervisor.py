@@ -144,7 +144,7 @@ def test_a_signal_ends_the_run(number: signal.Signals) -> None:
     with stopping(supervisor := Supervisor(log)):
         supervisor.start(program(POLITE))
         assert supervisor.wait_until(lambda: len(log.pids("polite")) == 1, within_s=20)
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         supervisor.run()
     assert "goodbye" in log.text
 
@@ -155,11 +155,11 @@ def test_a_second_signal_hurries() -> None:
     with stopping(supervisor := Supervisor(log)):
         supervisor.start(program(DEAF, grace_s=60))
         assert supervisor.wait_until(lambda: len(log.pids("deaf")) == 1, within_s=20)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         try:
             supervisor.run()
         finally:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
     assert time.monotonic() - began < 30
     assert alive(log.pids("deaf")) == []
 
@@ -168,7 +168,7 @@ def test_signals_work_as_before_after_the_run() -> None:
     with Supervisor(Log()):
         pass
     with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_child_whose_program_is_missing_is_named() -> None:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from core.errors import InvalidImage
+from core.errors import InvalidImage, Unavailable
 from core.jobs import cancel
 from core.states import Priority
 from tests.domain import assert_ledger_balances, new_caller, rows, submit_lines
@@ -48,6 +48,15 @@ def test_an_image_that_does_not_decode_fails_alone_and_free() -> None:
         wait_until(all_ended)
     assert rows("SELECT status, error_code, error_message FROM images") == [("failed", "invalid_image", "truncated")]
     assert rows("SELECT balance_micro, held_micro FROM accounts") == [(1_000_000_000, 0)]
+
+
+def test_images_wait_while_no_process_decodes() -> None:
+    submit_lines(new_caller(), 5)
+    with worker_of(FakeRecognizer(), FakeDecoder(OSError("no memory"))) as transcription:
+        with pytest.raises(Unavailable):
+            transcription.pump()
+        wait_until(lambda: rows("SELECT DISTINCT status FROM images") == [("queued",)])
+        assert transcription.held() == []
 
 
 def test_a_blank_image_calls_no_model_and_costs_nothing() -> None:
