@@ -26,6 +26,9 @@ from transformers.models.trocr.modeling_trocr import TrOCRSinusoidalPositionalEm
 from worker.recognizer import LinePixels, Recognition
 from worker.trocr import TrocrRecognizer
 
+# PyTorch's threads spin for each other: where another process wants a core too, two take ten times as long as one.
+torch.set_num_threads(1)
+
 #: Tokens that end a random model's line, so many that lines are of all lengths.
 ENDS = range(20, 28)
 BUNDLED = Path(__file__).resolve().parent.parent / "models" / "trocr-tiny"
