@@ -50,4 +50,6 @@ def _source(name: str, settings: Settings) -> Path | str:
             return folder
     if name.startswith((".", "/", "~")):
         raise ModelUnavailable(f"there is no folder {name}")
+    if "/" not in name:
+        raise ModelUnavailable(f"no model {name} in {settings.model_dir}; an id on the hub has the form owner/name")
     return name

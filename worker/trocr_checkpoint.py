@@ -88,7 +88,9 @@ def load_checkpoint(
     Raises:
         ModelUnavailable: It is not a TrOCR-family model, incomplete or damaged.
     """
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would draw into the service's log
+    # Neither progress bar nor table of unused weights belongs into the log; what is missing is judged below.
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()
     _check_family(folder)
     weights = _weights_files(folder)
     try:

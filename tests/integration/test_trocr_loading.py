@@ -98,6 +98,11 @@ def test_a_path_that_is_not_there_is_never_asked_of_the_hub(name: str) -> None:
         load_recognizer(name, on_cpu())
 
 
+def test_a_misspelt_bundled_model_is_never_asked_of_the_hub() -> None:
+    with pytest.raises(ModelUnavailable, match="no model trocr-tny in"):
+        load_recognizer("trocr-tny", on_cpu())
+
+
 def test_a_name_that_nothing_can_have_says_where_it_was_looked_for() -> None:
     with pytest.raises(ModelUnavailable, match="no folder, no bundled model"):
         load_recognizer("a/b/c", on_cpu())
