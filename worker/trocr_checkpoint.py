@@ -90,7 +90,7 @@ def load_checkpoint(
     """
     # Neither progress bar nor table of unused weights belongs into the log; what is missing is judged below.
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     _check_family(folder)
     weights = _weights_files(folder)
     try:
