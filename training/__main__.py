@@ -29,10 +29,11 @@ def main(
     synthetic_lines: Annotated[int, typer.Option(min=1, help="Synthetic lines to draw, once.")] = 150_000,
     minutes: Annotated[float, typer.Option(min=0.01, help="Minutes to train for, evaluation included.")] = 60.0,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Highest learning rate; 1e-3 for a new model, 2e-4 for a checkpoint.")
+        float | None, typer.Option(help="Highest learning rate; 1e-3 for a new model, 1e-4 for a checkpoint.")
     ] = None,
     ctc_weight: Annotated[
-        float | None, typer.Option(help="Weight of CTC on the encoder's columns; 0.7 for a new model, else 0.")
+        float | None,
+        typer.Option(help="Weight of CTC on the encoder's columns; 0.7 for models of this command, else 0."),
     ] = None,
     real_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of real lines.")] = 0.6,
     augmentation: Annotated[float, typer.Option(min=0.0, max=1.0, help="How far lines are varied.")] = 0.4,
@@ -40,7 +41,9 @@ def main(
     short_lines: Annotated[
         int | None, typer.Option(help="Lines over which texts grow long; 60000 for a new model, else 0.")
     ] = None,
-    evaluate_minutes: Annotated[float, typer.Option(help="Minutes between evaluations and checkpoints.")] = 3.0,
+    evaluate_minutes: Annotated[
+        float | None, typer.Option(help="Minutes between evaluations; a tenth of all, at most 5.")
+    ] = None,
     patience: Annotated[int, typer.Option(min=1, help="Evaluations without a better CER before it stops.")] = 12,
     processes: Annotated[int, typer.Option(min=1, help="CPU processes that learn as one; 1 on a GPU.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",

@@ -8,16 +8,24 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrOCRProcessor, VisionEncoderDecoderModel
 
+from training.hybrid_reader import CTC_HEAD_FILE, HybridReader
 from training.labels import SENTENCEPIECE_FILE
 
 
-def export_model(model: VisionEncoderDecoderModel, processor: TrOCRProcessor, folder: Path, card: str) -> None:
-    """Write weights (float16 safetensors), configuration, processor and card."""
+def export_model(reader: HybridReader, processor: TrOCRProcessor, folder: Path, card: str) -> None:
+    """Write weights (float16 safetensors), configuration, processor and card; and the CTC head for fine-tunes to come.
+
+    Nothing but `training` reads the head's file.
+    """
+    model = reader.model
     folder.mkdir(parents=True, exist_ok=True)
     model.config.dtype = torch.float16
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     _halve(folder / "model.safetensors")
+    if reader.ctc_head is not None:
+        head = {name: weight.half() for name, weight in reader.ctc_head.state_dict().items()}
+        _save(head, folder / CTC_HEAD_FILE)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -41,6 +49,10 @@ def equalize_channels(model: VisionEncoderDecoderModel) -> None:
 
 
 def _halve(file: Path) -> None:
-    weights = load_file(file)
-    save_file({name: weight.half().contiguous() for name, weight in weights.items()}, file, metadata={"format": "pt"})
+    _save({name: weight.half().contiguous() for name, weight in load_file(file).items()}, file)
+
+
+def _save(weights: dict[str, torch.Tensor], file: Path) -> None:
+    save_file(weights, file, metadata={"format": "pt"})
+    # safetensors leaves it readable by its owner alone, and the worker is often another user.
     file.chmod(0o644)

@@ -1,10 +1,12 @@
 """A checkpoint in training: the model, and beside it a CTC head over the encoder's columns, thrown away afterwards."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that every PyTorch text uses
+from safetensors.torch import load_file
 from torch import nn
 from transformers import VisionEncoderDecoderModel
 
@@ -12,6 +14,8 @@ from training.alignment import align_columns
 from training.batches import Batch
 from training.line_pixels import LineFormat, normalized
 
+#: The CTC head beside a model's weights; it is not needed to read, but to learn on.
+CTC_HEAD_FILE = "ctc_head.safetensors"
 #: Weights of the losses beside the decoder's cross-entropy: CTC in the middle of the encoder, and attention's guidance.
 _MIDDLE_CTC_SHARE = 0.5
 _GUIDE_WEIGHT = 0.3
@@ -49,6 +53,12 @@ class HybridReader(nn.Module):
         decoder: Any = model.config.decoder
         self._vocabulary = int(decoder.vocab_size)
         self.ctc_head = nn.Linear(encoder.hidden_size, self._vocabulary) if self.ctc_weight else None
+
+    def load_ctc_head(self, folder: Path) -> None:
+        """Take the head that a model of ours keeps beside its weights; without one, the head starts anew."""
+        file = folder / CTC_HEAD_FILE
+        if self.ctc_head is not None and file.is_file():
+            self.ctc_head.load_state_dict(load_file(file))
 
     @property
     def line_tokens(self) -> int:

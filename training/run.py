@@ -15,7 +15,7 @@ from training.batches import BatchMaker
 from training.evaluation import Evaluator
 from training.export import equalize_channels, export_model, keep_sentencepiece
 from training.fonts import FontFile, find_fonts
-from training.hybrid_reader import HybridReader
+from training.hybrid_reader import CTC_HEAD_FILE, HybridReader
 from training.labels import labels_of
 from training.line_folders import read_corpus
 from training.line_pixels import LineFormat
@@ -30,6 +30,7 @@ from training.start import starting_point
 from training.synthetic_store import draw_synthetic
 from training.trainer import Trainer
 
+_CTC_WEIGHT = 0.7
 _VALIDATION_SHARE = 0.07
 _MOST_VALIDATION_LINES = 300
 #: Which lines are held back when there are too few forms to hold whole ones back.
@@ -56,7 +57,7 @@ class RunRequest:
     augmentation: float
     batch_tokens: int
     short_lines: int | None
-    evaluate_minutes: float
+    evaluate_minutes: float | None
     patience: int
     processes: int
     device: str
@@ -72,18 +73,19 @@ class RunRequest:
     def plan(self) -> TrainingPlan:
         """The settings, with what depends on whether the model is new."""
         new = self.model is None
+        has_head = new or (Path(self.model or "") / CTC_HEAD_FILE).is_file()
         return TrainingPlan(
             seed=self.seed,
             minutes=self.minutes,
-            learning_rate=self.learning_rate or (1e-3 if new else 2e-4),
+            learning_rate=self.learning_rate or (1e-3 if new else 1e-4),
             warmup_steps=100 if new else 20,
             batch_tokens=self.batch_tokens,
-            ctc_weight=(0.7 if new else 0.0) if self.ctc_weight is None else self.ctc_weight,
+            ctc_weight=_CTC_WEIGHT * has_head if self.ctc_weight is None else self.ctc_weight,
             real_share=self.real_share,
             augmentation=self.augmentation,
             short_lines=(60_000 if new else 0) if self.short_lines is None else self.short_lines,
-            corruption=0.05,
-            evaluate_minutes=self.evaluate_minutes,
+            corruption=0.05 if new else 0.15,
+            evaluate_minutes=self.evaluate_minutes or min(5.0, self.minutes / 10),
             patience=self.patience,
         )
 
@@ -154,6 +156,7 @@ def _train_rank(request: RunRequest, lines: Lines, rank: int) -> None:
     line_format = LineFormat.of(start.processor)
     labels = labels_of(start.processor.tokenizer, start.folder)
     reader = HybridReader(start.model, line_format, ctc_weight=plan.ctc_weight)
+    reader.load_ctc_head(start.folder)
     synthetic = open_store(lines.synthetic) if lines.synthetic else None
     height_px = round(min(line_format.height_px, 96) * _STORED_HEIGHTS)
     trainer = Trainer(
@@ -179,7 +182,7 @@ def _train_rank(request: RunRequest, lines: Lines, rank: int) -> None:
         if request.model is None:
             equalize_channels(start.model)
         card = model_card(_facts(request, lines, trainer, start.model.num_parameters(), device))
-        export_model(start.model.cpu(), start.processor, request.out, card)
+        export_model(reader.cpu(), start.processor, request.out, card)
         keep_sentencepiece(start.folder, request.out)
 
 
