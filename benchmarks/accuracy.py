@@ -18,9 +18,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
@@ -143,22 +143,18 @@ def _read_with(name: str, lines: Sequence[TestLine]) -> Result:
 
 
 def _tesseract(lines: Sequence[TestLine]) -> list[Reading]:
-    """Read each line with tesseract's French and English models, as a single text line (page segmentation mode 7)."""
-    command = ["tesseract", "stdin", "stdout", "--psm", "7", "-l", "fra+eng"]
-    readings = []
-    for line in lines:
-        png = _png(line.pixels)
-        done = subprocess.run(
-            command, input=png, capture_output=True, check=True, env=os.environ | {"OMP_THREAD_LIMIT": "1"}
-        )
-        readings.append(Reading(text=done.stdout.decode("utf-8"), confidence=None))
-    return readings
-
-
-def _png(pixels: LinePixels) -> bytes:
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "png")
-    return file.getvalue()
+    """Read the lines with tesseract's French and English models, each as one text line (segmentation mode 7)."""
+    with TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{index}.png" for index in range(len(lines))]
+        for file, line in zip(files, lines, strict=True):
+            Image.fromarray(line.pixels).save(file)
+        listed = Path(folder) / "lines.txt"
+        listed.write_text("\n".join(map(str, files)), encoding="utf-8")
+        command = ["tesseract", str(listed), "stdout", "--psm", "7", "-l", "fra+eng"]
+        environment = os.environ | {"OMP_THREAD_LIMIT": "1"}
+        done = subprocess.run(command, capture_output=True, check=True, text=True, env=environment)
+    pages = done.stdout.split("\f")[: len(lines)]
+    return [Reading(text=page, confidence=None) for page in pages]
 
 
 def _timed(name: str, lines: Sequence[TestLine], read: Callable[[Sequence[TestLine]], list[Reading]]) -> Result:
