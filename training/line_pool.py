@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -34,18 +35,18 @@ class LinePool:
         return self._synthetic.image(index), self._synthetic.texts[index]
 
 
+@dataclass(frozen=True, kw_only=True)
 class _ByLength:
     """Indices of texts, shortest first, with their lengths."""
 
-    def __init__(self, indices: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> None:
-        self.indices = indices
-        self.lengths = lengths
+    indices: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
 
 
 def _by_length(texts: Sequence[str]) -> _ByLength:
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     indices = np.argsort(lengths, kind="stable")
-    return _ByLength(indices, lengths[indices])
+    return _ByLength(indices=indices, lengths=lengths[indices])
 
 
 def _draw_short(order: _ByLength, max_chars: float, rng: np.random.Generator) -> int:
