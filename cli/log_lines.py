@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -19,6 +20,9 @@ class LogLines:
 
     def __init__(self, stream: TextIO = sys.stdout) -> None:
         self._stream = stream
+        if isinstance(stream, io.TextIOWrapper):
+            # A text that was read may hold letters that the terminal's encoding lacks.
+            stream.reconfigure(errors="replace")
         self._coloured = stream.isatty() and not os.environ.get("NO_COLOR")
         self._lock = threading.Lock()
 

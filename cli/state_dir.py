@@ -16,11 +16,12 @@ from pathlib import Path
 from cli.embedded import SOCKET_FOLDER_PREFIX, make_socket_folder
 from cli.embedded_postgres import EmbeddedPostgres
 from cli.errors import CannotStart
+from cli.log_lines import LogLines
 
 #: Below the folder that the user is in.
 DEFAULT_STATE_DIR = Path(".inkqueue")
 #: How long the processes of a killed `inkqueue up` may take to end before the next one gives up, seconds.
-_LEFTOVERS_S = 40.0
+_LEFTOVERS_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +88,12 @@ class StateDir:
         return self.path / "api_key"
 
     @contextmanager
-    def held(self, address: str) -> Iterator[int]:
+    def held(self, address: str, log: LogLines) -> Iterator[int]:
         """Hold the folder; the open lock file, which may be lent to processes that must end before the next holder.
+
+        Args:
+            address: Where this holder serves, for others to read.
+            log: Told when processes of a killed holder have to be waited for.
 
         Raises:
             CannotStart: Another `inkqueue up` holds it; the message says which.
@@ -98,7 +103,7 @@ class StateDir:
         except OSError as exc:
             raise CannotStart(f"The state folder {self.path} cannot be written: {exc.strerror}.") from exc
         try:
-            self._acquire(lock)
+            self._acquire(lock, log)
             since = datetime.now(UTC).isoformat(timespec="seconds")
             holder = json.dumps({"pid": os.getpid(), "since": since, "address": address})
             os.ftruncate(lock, 0)
@@ -138,8 +143,8 @@ class StateDir:
             link.unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _acquire(self, lock: int) -> None:
-        deadline = time.monotonic() + _LEFTOVERS_S
+    def _acquire(self, lock: int, log: LogLines) -> None:
+        deadline: float | None = None
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -151,6 +156,9 @@ class StateDir:
                     f"{self.path} is in use by another inkqueue: process {holder.pid}, since {holder.since}, "
                     f"at {holder.address}. Stop it first, or choose another --state-dir."
                 )
+            if deadline is None:
+                log.say("processes of an earlier inkqueue are still ending; waiting for them")
+                deadline = time.monotonic() + _LEFTOVERS_S
             if time.monotonic() > deadline:
                 raise CannotStart(f"Processes of an earlier inkqueue still hold {self.path} and do not end.")
             time.sleep(0.05)

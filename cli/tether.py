@@ -20,6 +20,9 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
+#: When the parent was killed, the other servers end at the same time: nothing is worth a longer wait. Seconds.
+_ORPHAN_GRACE_S = 5.0
+
 _WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 
 
@@ -28,8 +31,10 @@ def tethered(command: Sequence[str], *, stop_signal: signal.Signals, grace_s: fl
 
     SIGTERM to the tether sends `stop_signal` to the command; `grace_s` seconds later, or at a second SIGTERM,
     everything below the tether is killed. The tether ends when nothing is left below it, with the command's exit
-    status, or 128 + n if signal n ended it. It must be started from a thread that lives as long as the process: to
-    Linux, the parent whose death it waits for is a thread.
+    status, or 128 + n if signal n ended it. An orphaned tether gives its command no more than `_ORPHAN_GRACE_S`.
+
+    It must be started from a thread that lives as long as the process: to Linux, the parent whose death it waits for is
+    a thread.
     """
     python = [sys.executable, "-I", "-S", str(Path(__file__).resolve())]
     return [*python, str(os.getpid()), str(int(stop_signal)), str(grace_s), *command]
@@ -46,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     child = os.fork()
     if child == 0:
         _become(command, signal.Signals(int(stop_signal)))
-    status = _watch(child, signal.Signals(int(stop_signal)), float(grace_s))
+    status = _watch(child, signal.Signals(int(stop_signal)), float(grace_s), int(parent))
     _end_descendants()
     return status if status >= 0 else 128 - status
 
@@ -73,7 +78,7 @@ def _become(command: list[str], stop_signal: signal.Signals) -> None:
         os._exit(127)
 
 
-def _watch(child: int, stop_signal: signal.Signals, grace_s: float) -> int:
+def _watch(child: int, stop_signal: signal.Signals, grace_s: float, parent: int) -> int:
     """Wait for the end of the child: its exit status, or minus the signal that ended it."""
     deadline: float | None = None
     while True:
@@ -82,7 +87,8 @@ def _watch(child: int, stop_signal: signal.Signals, grace_s: float) -> int:
         if received is not None and received.si_signo != signal.SIGCHLD:
             if deadline is None:
                 os.kill(child, stop_signal)
-                deadline = time.monotonic() + grace_s
+                orphaned = os.getppid() != parent
+                deadline = time.monotonic() + (min(grace_s, _ORPHAN_GRACE_S) if orphaned else grace_s)
             else:
                 deadline = time.monotonic()
         if deadline is not None and time.monotonic() >= deadline:

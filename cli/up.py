@@ -52,14 +52,15 @@ def up(*, host: str, port: int, state_dir: Path, model: str | None) -> None:
     state = StateDir(state_dir)
     address = f"http://{bracketed(_reachable(host))}:{port}"
     with ExitStack() as stack:
-        lock = stack.enter_context(state.held(address))
+        lock = stack.enter_context(state.held(address, log))
         _check_free(host, port)
         sockets = stack.enter_context(state.sockets())
         supervisor = stack.enter_context(Supervisor(log, lent=[lock]))
         try:
-            _start_servers(supervisor, state, sockets)
+            _start_servers(supervisor, log, state, sockets)
             _set_environment(state, model)
             key = _meanwhile(supervisor, lambda: _open_database(state, log), "Opening the database")
+            log.say("starting api, worker and courier; the models take a while to load")
             _start_service(supervisor, host, port)
             _await_service(supervisor, log, address)
             log.show(_meanwhile(supervisor, lambda: _greet(address, key, state), "Reading the sample"))
@@ -69,13 +70,15 @@ def up(*, host: str, port: int, state_dir: Path, model: str | None) -> None:
     log.say("stopped")
 
 
-def _start_servers(supervisor: Supervisor, state: StateDir, sockets: Path) -> None:
+def _start_servers(supervisor: Supervisor, log: LogLines, state: StateDir, sockets: Path) -> None:
     """Start the embedded servers, but for those that the environment names already."""
     servers: dict[str, EmbeddedServer] = {
         "DATABASE_URL": EmbeddedPostgres(data_folder=state.postgres, socket_folder=sockets),
         "REDIS_URL": EmbeddedValkey(data_folder=state.valkey, socket_folder=sockets),
     }
     embedded = {variable: server for variable, server in servers.items() if not os.environ.get(variable)}
+    if embedded:
+        log.say(f"starting {' and '.join(server.name for server in embedded.values())} in {state.path}")
     for variable, server in embedded.items():
         supervisor.start(_program(server))
         os.environ[variable] = server.url

@@ -116,7 +116,7 @@ def test_both_end_with_their_parent_even_if_it_is_killed(tmp_path: Path) -> None
 
 def test_both_end_with_their_tether_even_if_it_is_killed(tmp_path: Path) -> None:
     with holder(tmp_path) as (pid, below):
-        kill(filter(is_tether, below))
+        kill([pid for pid in below if is_tether(pid)])
         wait_until(lambda: alive({pid, *below}) == {pid})
 
 

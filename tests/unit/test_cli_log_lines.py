@@ -41,3 +41,9 @@ def test_a_terminal_whose_user_wants_no_colour_gets_none(monkeypatch: pytest.Mon
 
 def test_a_reader_that_has_gone_does_no_harm() -> None:
     LogLines(ClosedPipe()).say("nobody hears this")
+
+
+def test_letters_that_the_terminal_lacks_are_replaced() -> None:
+    stream = io.TextIOWrapper(written := io.BytesIO(), encoding="ascii")
+    LogLines(stream).pass_on("api", "né")
+    assert written.getvalue() == b"api      | n?\n"

@@ -1,35 +1,57 @@
 from __future__ import annotations
 
+import fcntl
+import io
 import json
 import os
 import stat
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from cli.errors import CannotStart
+from cli.log_lines import LogLines
 from cli.state_dir import StateDir
 
 
 def test_a_second_holder_is_told_who_holds_the_folder(tmp_path: Path) -> None:
     with (
-        StateDir(tmp_path).held("http://127.0.0.1:8080"),
+        StateDir(tmp_path).held("http://127.0.0.1:8080", LogLines()),
         pytest.raises(CannotStart, match=rf"process {os.getpid()}, since 20.*, at http://127.0.0.1:8080\. Stop it"),
-        StateDir(tmp_path).held("http://127.0.0.1:8081"),
+        StateDir(tmp_path).held("http://127.0.0.1:8081", LogLines()),
     ):
         pass
 
 
+def test_what_a_killed_holder_left_running_is_waited_for(tmp_path: Path) -> None:
+    # A process that holds the lock open, as a tether does, while the holder that is named in it is no more.
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / "lock").write_text(json.dumps({"pid": dead.pid, "since": "2026-01-01", "address": "http://a:1"}))
+    with (tmp_path / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tether = subprocess.Popen(["sleep", "60"], pass_fds=[lock.fileno()])
+    said = io.StringIO()
+    ending = threading.Timer(0.2, tether.kill)
+    ending.start()
+    with StateDir(tmp_path).held("http://b:2", LogLines(said)):
+        assert "processes of an earlier inkqueue are still ending" in said.getvalue()
+    tether.wait()
+    ending.join()
+
+
 def test_the_folder_is_free_again_after_its_holder(tmp_path: Path) -> None:
     for port in (8080, 8081):
-        with StateDir(tmp_path).held(f"http://127.0.0.1:{port}"):
+        with StateDir(tmp_path).held(f"http://127.0.0.1:{port}", LogLines()):
             assert json.loads((tmp_path / "lock").read_text())["address"].endswith(str(port))
 
 
 def test_a_longer_entry_of_an_earlier_holder_leaves_no_rest(tmp_path: Path) -> None:
-    with StateDir(tmp_path).held("http://a-host-with-a-rather-long-name:8080"):
+    with StateDir(tmp_path).held("http://a-host-with-a-rather-long-name:8080", LogLines()):
         pass
-    with StateDir(tmp_path).held("http://b:1"):
+    with StateDir(tmp_path).held("http://b:1", LogLines()):
         assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
 
 
