@@ -1,6 +1,7 @@
 """The whole command on a handful of lines: from scratch, resumed, and from a checkpoint of another shape."""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ from training.__main__ import app
 from training.labels import character_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(autouse=True)
+def _subnormals_as_before() -> Iterator[None]:
+    """Training flushes them to zero in its process, which is this one; other tests want them."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,8 @@ def test_the_example_keeps_the_order_of_the_settings_and_names_nothing_else() ->
 
 def test_an_example_without_its_comment_signs_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(_ROOT)
+    for field in Settings.model_fields:
+        monkeypatch.delenv(variable(field), raising=False)
     usual = Settings().model_dump()
     for name, value in re.findall(r"^#([A-Z_]+)=(.*)$", _EXAMPLE, re.MULTILINE):
         monkeypatch.setenv(name, value)
