@@ -27,7 +27,9 @@ class _Group(TyperGroup):
             typer.echo(f"inkqueue: {error.message}", err=True)
         except ValidationError as error:
             for wrong in error.errors():
-                typer.echo(f"inkqueue: the setting {wrong['loc'][0]} is wrong: {wrong['msg']}", err=True)
+                setting = str(wrong["loc"][0])
+                variable = setting if setting.isupper() else f"INKQUEUE_{setting.upper()}"
+                typer.echo(f"inkqueue: {variable} is wrong: {wrong['msg']}", err=True)
         raise typer.Exit(1)
 
 

@@ -49,4 +49,4 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INKQUEUE_ROWS", "many")
     result = CliRunner().invoke(app, ["migrate"])
     assert result.exit_code == 1
-    assert "the setting rows is wrong: Input should be a valid integer" in result.output
+    assert "inkqueue: INKQUEUE_ROWS is wrong: Input should be a valid integer" in result.output
