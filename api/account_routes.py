@@ -6,13 +6,16 @@ from flask import Response, jsonify
 from flask_openapi3 import APIBlueprint, Tag
 
 from api.auth import authenticate, caller
+from api.problems import ERROR_RESPONSES
 from api.schemas import CreditsBody, ModelBody, ModelListBody, ModelPath
 from core import credits
 from core.database import transaction
 from core.errors import ModelNotFound
 from core.leases import served_models
 
-account_routes = APIBlueprint("account", __name__, url_prefix="/v1", abp_security=[{"api_key": []}])
+account_routes = APIBlueprint(
+    "account", __name__, url_prefix="/v1", abp_security=[{"api_key": []}], abp_responses=ERROR_RESPONSES
+)
 account_routes.before_request(authenticate)
 
 

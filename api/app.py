@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
 from flask import Response, jsonify, redirect
 from flask_openapi3 import Info, OpenAPI
 from pydantic import ValidationError
@@ -20,9 +18,6 @@ from core.logs import configure_logging
 from core.settings import settings
 
 _VERSION = "0.1.0"
-_ERRORS: dict[str | int | HTTPStatus, type[ErrorBody]] = dict.fromkeys(
-    (400, 401, 402, 404, 409, 410, 413, 415, 422, 500, 503), ErrorBody
-)
 
 
 def create_app() -> OpenAPI:
@@ -32,7 +27,6 @@ def create_app() -> OpenAPI:
         __name__,
         info=Info(title="inkqueue", version=_VERSION, summary="Handwriting in, text out: jobs, results, credits."),
         security_schemes={"api_key": {"type": "http", "scheme": "bearer", "bearerFormat": "ink_..."}},
-        responses=_ERRORS,  # type: ignore[arg-type] # a dict of a narrower value type
         validation_error_status=400,
         validation_error_model=ErrorBody,
         validation_error_callback=_refuse,

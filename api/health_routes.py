@@ -9,12 +9,13 @@ from flask_openapi3 import APIBlueprint, Tag
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from api.problems import ERROR_RESPONSES
 from api.schemas import AliveBody, ReadyBody
 from core.errors import NotFound
 from core.health import degraded_parts
 from core.settings import settings
 
-health_routes = APIBlueprint("health", __name__, abp_tags=[Tag(name="Health")])
+health_routes = APIBlueprint("health", __name__, abp_tags=[Tag(name="Health")], abp_responses=ERROR_RESPONSES)
 
 
 @health_routes.get("/livez", responses={200: AliveBody})

@@ -9,6 +9,7 @@ from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel
 
 from api.auth import authenticate, caller
+from api.problems import ERROR_RESPONSES
 from api.schemas import (
     DeletedBody,
     ImageBody,
@@ -30,10 +31,16 @@ from core.states import Status
 from core.transcript import whole_text
 
 job_routes = APIBlueprint(
-    "jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="Jobs")], abp_security=[{"api_key": []}]
+    "jobs",
+    __name__,
+    url_prefix="/v1/jobs",
+    abp_tags=[Tag(name="Jobs")],
+    abp_security=[{"api_key": []}],
+    abp_responses=ERROR_RESPONSES,
 )
 job_routes.before_request(authenticate)
 
+_TRANSCRIPT_FORMS = {"text/plain": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}}
 #: Seconds after which a look at a job that has not ended is worth it.
 _POLL_AFTER_S = 1
 
@@ -76,7 +83,7 @@ def get_job(path: JobPath, query: WaitQuery) -> Response:
         caller(),
         path.job_id,
         timeout_s=query.wait,
-        done=lambda version, status: not known.contains(str(version)) if known else status.terminal,
+        done=lambda version, status: not known.contains_weak(str(version)) if known else status.terminal,
     )
     answer = _job(path.job_id)
     answer.make_conditional(request)
@@ -113,7 +120,7 @@ def delete_job(path: JobPath) -> Response:
     return _json(DeletedBody(id=path.job_id))
 
 
-@job_routes.get("/<job_id>/transcript", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
+@job_routes.get("/<job_id>/transcript", responses={200: {"content": _TRANSCRIPT_FORMS}})
 def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
     """Get a job's text so far: `txt` has a row a line, `json` every image with its lines."""
     with transaction() as connection:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import structlog
 from flask import Flask, Response, jsonify, request
+from flask_openapi3.types import ResponseDict
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from api.schemas import ErrorBody
 from core import errors
 
 _STATUS: dict[type[errors.InkqueueError], int] = {
@@ -29,6 +31,8 @@ _STATUS: dict[type[errors.InkqueueError], int] = {
 #: OpenAI's word for each kind of error; its clients choose their exception by the status.
 _TYPE = {401: "authentication_error", 402: "insufficient_credits", 500: "server_error", 503: "server_error"}
 _RETRY_AFTER_S = 2
+#: For the description of the API: what any path may answer beside its success.
+ERROR_RESPONSES: ResponseDict = dict.fromkeys((400, 401, 402, 404, 405, 409, 410, 413, 415, 422, 500, 503), ErrorBody)
 
 _log = structlog.get_logger(__name__)
 

@@ -48,7 +48,9 @@ class _Sent(BaseModel):
 class JobOptions(_Sent):
     """Options of a job: fields of the JSON body or the form, or query parameters beside a raw image."""
 
-    model: str | None = Field(None, description="A model of `GET /v1/models`; the service's default if left out.")
+    model: str | None = Field(
+        None, max_length=256, description="A model of `GET /v1/models`; the service's default if left out."
+    )
     mode: ModeName = Field("auto", description="What an image holds. Pages are not read yet.")
     priority: PriorityName = Field("normal", description="Who is read first.")
     max_lines: int = Field(40, ge=1, le=1000, description="A page's ceiling of lines.")
@@ -119,7 +121,7 @@ class JobPageQuery(_Sent):
 class ImagePageQuery(_Sent):
     """Which page of a job's images."""
 
-    after: int = Field(-1, ge=-1, description="The `next_cursor` of the page before.")
+    after: int = Field(-1, ge=-1, lt=2**31, description="The `next_cursor` of the page before.")
     limit: int = Field(100, ge=1, le=100)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from prometheus_client import multiprocess
@@ -18,6 +19,8 @@ graceful_timeout = 25
 keepalive = 30
 #: The application logs each request itself, without its query.
 accesslog = None
+#: Options of a raw image, metadata among them, stand in the request line.
+limit_request_line = 8190
 #: It would lie in the home folder, one for all services of a user; nobody here asks for it.
 control_socket_disable = True
 
@@ -34,4 +37,5 @@ def worker_int(worker: Any) -> None:
 def child_exit(server: Any, worker: Any) -> None:
     """Forget a process's live gauges when it has ended."""
     del server
-    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

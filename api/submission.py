@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from flask import Request
 from pydantic import ValidationError
+from pydantic_core import from_json
 
-from api.image_urls import decode_base64, decode_data_url, fetch_image
+from api.image_urls import decode_base64, decode_data_url
 from api.problems import malformed
+from api.remote_images import fetch_images
 from api.schemas import ImageSource, JobOptions, JobSubmission
 from core.database import transaction
 from core.errors import (
@@ -31,8 +31,6 @@ from core.settings import settings
 from core.states import Mode, Priority
 
 _Judged = TypeVar("_Judged")
-#: URLs of one submission that are fetched at once.
-_FETCHES = 8
 _METADATA_FIELD = re.compile(r"metadata\[(.+)\]")
 #: As long as a caller's own key may be.
 _MAX_KEY = 256
@@ -42,16 +40,19 @@ _MULTIPART = "multipart/form-data"
 
 @dataclass(frozen=True, kw_only=True)
 class _Sent:
-    """An image as it was sent, not yet judged."""
+    """An image as it was sent, not yet judged: its bytes, or where they are."""
 
-    data: bytes
-    key: str | None
     #: The field that held it, for error messages.
     param: str | None
+    key: str | None
+    data: bytes = b""
+    url: str | None = None
 
 
 def read_submission(request: Request) -> NewJob:
     """Read and judge a submission; all of it is in memory afterwards, and nothing is stored.
+
+    What takes no time is judged first, so that nothing is fetched for a submission that is refused anyway.
 
     Raises:
         InkqueueError: What is wrong with it, by its own class; `param` names the image at fault.
@@ -64,56 +65,40 @@ def read_submission(request: Request) -> NewJob:
         options, sent = _read_raw(request)
     if options.mode == "page":
         raise ModeNotAvailable("pages are not read yet; send single lines, or mode auto", param="mode")
+    model = _known_model(options.model)
+    here = {i: _judged(image, image.data) for i, image in enumerate(sent) if image.url is None}
+    fetched = fetch_images({str(image.param): image.url for image in sent if image.url is not None})
     return NewJob(
-        model=_known_model(options.model),
+        model=model,
         mode=Mode(options.mode),
         priority=Priority[options.priority.upper()],
         max_lines=options.max_lines,
         metadata=options.metadata,
-        images=[_judged(image) for image in sent],
+        images=[
+            here[i] if image.url is None else _judged(image, fetched[str(image.param)]) for i, image in enumerate(sent)
+        ],
     )
 
 
 def _read_json(request: Request) -> tuple[JobOptions, list[_Sent]]:
     try:
-        body = JobSubmission.model_validate_json(request.get_data(cache=False))
+        body = JobSubmission.model_validate_json(_whole_body(request))
     except ValidationError as exc:
         raise malformed(exc) from exc
     _check_count(body.images)
-    # Those that take no time are judged first, so that a bad one is not found after a minute of fetching.
-    at_once = {i: _decoded(i, image) for i, image in enumerate(body.images) if not _is_remote(image)}
-    remote = [(i, image) for i, image in enumerate(body.images) if _is_remote(image)]
-    with ThreadPoolExecutor(_FETCHES) as pool:
-        futures = {i: pool.submit(_fetched, i, image) for i, image in remote}
-        try:
-            fetched = {i: future.result() for i, future in futures.items()}
-        except InkqueueError:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return body, [(at_once | fetched)[i] for i in range(len(body.images))]
+    return body, [_source(f"images.{index}", image) for index, image in enumerate(body.images)]
 
 
-def _is_remote(image: ImageSource) -> bool:
-    return image.url is not None and not image.url.lower().startswith("data:")
-
-
-def _decoded(index: int, image: ImageSource) -> _Sent:
-    sent_as, url = image.base64, image.url
-    if sent_as is not None:
-        param = f"images.{index}.base64"
-        data = _naming(param, lambda: decode_base64(sent_as))
-    else:
-        assert url is not None
-        param = f"images.{index}.url"
-        data = _naming(param, lambda: decode_data_url(url))
-    return _Sent(data=data, key=image.key, param=param)
-
-
-def _fetched(index: int, image: ImageSource) -> _Sent:
-    url = image.url
+def _source(place: str, image: ImageSource) -> _Sent:
+    sent, url = image.base64, image.url
+    if sent is not None:
+        param = f"{place}.base64"
+        return _Sent(param=param, key=image.key, data=_naming(param, lambda: decode_base64(sent)))
     assert url is not None
-    param = f"images.{index}.url"
-    return _Sent(data=_naming(param, lambda: fetch_image(url, settings())), key=image.key, param=param)
+    param = f"{place}.url"
+    if not url.lower().startswith("data:"):
+        return _Sent(param=param, key=image.key, url=url)
+    return _Sent(param=param, key=image.key, data=_naming(param, lambda: decode_data_url(url)))
 
 
 def _read_multipart(request: Request) -> tuple[JobOptions, list[_Sent]]:
@@ -142,21 +127,29 @@ def _read_raw(request: Request) -> tuple[JobOptions, list[_Sent]]:
             "multipart/form-data, or the image itself as image/..."
         )
     options = _options(request.args.items(multi=True))
-    return options, [_Sent(data=request.get_data(cache=False), key=None, param=None)]
+    return options, [_Sent(data=_whole_body(request), key=None, param=None)]
+
+
+def _whole_body(request: Request) -> bytes:
+    data = request.get_data(cache=False)
+    # The server hands on what it got of a body whose sender went away.
+    if request.content_length is not None and len(data) != request.content_length:
+        raise MalformedRequest("the body ended early")
+    return data
 
 
 def _options(fields: Iterable[tuple[str, str]]) -> JobOptions:
     """Options out of a form or a query: `metadata` as JSON, or pair by pair as `metadata[name]`."""
     values: dict[str, object] = {}
-    pairs: dict[str, str] = {}
+    pairs: dict[str, object] = {}
     for name, value in fields:
         in_metadata = _METADATA_FIELD.fullmatch(name)
-        if in_metadata:
-            pairs[in_metadata[1]] = value
-        elif name in values:
+        given, field = (pairs, in_metadata[1]) if in_metadata else (values, name)
+        if field in given:
             raise MalformedRequest(f"{name} is given twice", param=name)
-        else:
-            values[name] = _parsed_json(name, value) if name == "metadata" else value
+        given[field] = _parsed_json(name, value) if name == "metadata" else value
+    if pairs and "metadata" in values:
+        raise MalformedRequest("metadata is given as JSON and pair by pair", param="metadata")
     if pairs:
         values["metadata"] = pairs
     try:
@@ -167,7 +160,7 @@ def _options(fields: Iterable[tuple[str, str]]) -> JobOptions:
 
 def _parsed_json(name: str, value: str) -> object:
     try:
-        return json.loads(value)
+        return from_json(value)
     except ValueError as exc:
         raise MalformedRequest(f"{name} is not JSON", param=name) from exc
 
@@ -190,13 +183,13 @@ def _known_model(name: str | None) -> str:
     return name
 
 
-def _judged(image: _Sent) -> NewImage:
+def _judged(image: _Sent, data: bytes) -> NewImage:
     limits = settings()
     header = _naming(
         image.param,
-        lambda: inspect_image(image.data, max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels),
+        lambda: inspect_image(data, max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels),
     )
-    return NewImage(data=image.data, header=header, key=image.key)
+    return NewImage(data=data, header=header, key=image.key)
 
 
 def _naming(param: str | None, judge: Callable[[], _Judged]) -> _Judged:

@@ -76,6 +76,9 @@ class Claim:
     attempt: int
     mode: Mode
     priority: Priority
+    #: Of the upright image, in pixels.
+    width: int
+    height: int
     #: Whether a worker was lost while it read this image, so that it must be read alone.
     suspect: bool
 
@@ -131,6 +134,8 @@ def _take(connection: Connection, worker_id: str, image_ids: Sequence[str]) -> l
             ImageRow.priority,
             ImageRow.losses,
             ImageRow.sequence,
+            ImageRow.width,
+            ImageRow.height,
         )
     ).all()
     return [
@@ -140,6 +145,8 @@ def _take(connection: Connection, worker_id: str, image_ids: Sequence[str]) -> l
             attempt=row.attempt,
             mode=Mode(row.mode),
             priority=Priority(row.priority),
+            width=row.width,
+            height=row.height,
             suspect=row.losses > 0,
         )
         for row in sorted(rows, key=lambda row: (row.priority, row.sequence))

@@ -20,6 +20,8 @@ _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 _CONNECT_TIMEOUT_S = 3
 #: A statement or a wait for a row's lock that takes longer is a defect; better one failed request than a pile-up.
 _SESSION_OPTIONS = "-c statement_timeout=30000 -c lock_timeout=10000 -c timezone=UTC"
+#: Over TCP, a server that vanished without a word is given up after some 10 s.
+_SILENT_SERVER = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
 
 @lru_cache(maxsize=1)
@@ -31,7 +33,9 @@ def engine() -> Engine:
         max_overflow=15,
         pool_timeout=5,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "options": _SESSION_OPTIONS},
+        # Parameters are people's texts: an error is logged without them.
+        hide_parameters=True,
+        connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "options": _SESSION_OPTIONS, **_SILENT_SERVER},
     )
 
 
@@ -60,8 +64,15 @@ def transaction(*, durable: bool = True) -> Iterator[Connection]:
 
 
 def migrate(database_url: str) -> None:
-    """Bring the schema of this database up to date; two at once wait for each other."""
+    """Bring the schema of this database up to date; two at once wait for each other.
+
+    Raises:
+        Unavailable: The database cannot be reached, or a table is locked by others for too long.
+    """
     configuration = Config()
     configuration.set_main_option("script_location", str(_MIGRATIONS))
     configuration.set_main_option("sqlalchemy.url", database_url.replace("%", "%%"))
-    command.upgrade(configuration, "head")
+    try:
+        command.upgrade(configuration, "head")
+    except OperationalError as exc:
+        raise Unavailable(f"the database cannot be brought up to date: {exc.orig}") from exc

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.database import transaction
@@ -81,13 +81,7 @@ def is_swept(connection: Connection) -> bool:
 
 def expire_dead(connection: Connection) -> list[str]:
     """End the leases of silent workers and give their images back; return the jobs that ended by it."""
-    dead = (
-        connection.execute(
-            select(WorkerRow.id).where(WorkerRow.expires_at <= func.now()).with_for_update(skip_locked=True)
-        )
-        .scalars()
-        .all()
-    )
+    dead = [*_expired(connection), *_vanished(connection)]
     if not dead:
         return []
     held = select(ImageRow.job_id).where(ImageRow.worker_id.in_(dead), ImageRow.status == Status.RUNNING)
@@ -113,6 +107,18 @@ def expire_dead(connection: Connection) -> list[str]:
     )
     connection.execute(delete(WorkerRow).where(WorkerRow.id.in_(dead)))
     return changed
+
+
+def _expired(connection: Connection) -> Sequence[str]:
+    expired = select(WorkerRow.id).where(WorkerRow.expires_at <= func.now()).with_for_update(skip_locked=True)
+    return connection.execute(expired).scalars().all()
+
+
+def _vanished(connection: Connection) -> Sequence[str]:
+    """Workers without a lease that hold images: they claimed between the end of their lease and their own."""
+    leased = exists().where(WorkerRow.id == ImageRow.worker_id)
+    holders = select(ImageRow.worker_id).where(ImageRow.status == Status.RUNNING, ~leased).distinct()
+    return [worker_id for worker_id in connection.execute(holders).scalars() if worker_id is not None]
 
 
 def _expiry() -> Any:

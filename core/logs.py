@@ -21,7 +21,10 @@ def configure_logging() -> None:
     """Send everything that this process logs to its standard error, one line a record."""
     console = settings().log_format == "console"
     renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        # Plain: a traceback with its local variables would print what people wrote, and their keys.
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+        )
         if console
         else structlog.processors.JSONRenderer()
     )

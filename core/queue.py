@@ -25,6 +25,9 @@ READ_TASK = "inkqueue.read"
 #: that rare.
 _VISIBILITY_TIMEOUT_S = 3600
 
+#: Redis carries only tickets: nobody waits long for it, seconds.
+_SOCKET_TIMEOUT_S = 1
+
 _log = structlog.get_logger(__name__)
 
 
@@ -50,7 +53,10 @@ def celery_app() -> Celery:
             # kombu looks for messages of lost consumers only now and then; its defaults make that some 100 s.
             "unacked_restore_interval": 1,
             "unacked_restore_throttle": 1,
-            "socket_connect_timeout": 1,
+            "socket_connect_timeout": _SOCKET_TIMEOUT_S,
+            # For the producer: whoever submits a job does not wait for a Redis that hangs. A worker lifts it.
+            "socket_timeout": _SOCKET_TIMEOUT_S,
+            "retry_on_timeout": False,
             "socket_keepalive": True,
             "health_check_interval": 10,
         },

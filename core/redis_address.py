@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from core.settings import settings
 
@@ -23,5 +25,8 @@ def client_url(redis_url: str) -> str:
 def redis_client() -> Redis:
     """The client of this process; thread-safe, connects when first used."""
     return Redis.from_url(
-        client_url(settings().redis_url), socket_connect_timeout=_TIMEOUT_S, socket_timeout=_TIMEOUT_S
+        client_url(settings().redis_url),
+        socket_connect_timeout=_TIMEOUT_S,
+        socket_timeout=_TIMEOUT_S,
+        retry=Retry(NoBackoff(), retries=0),
     )

@@ -43,8 +43,8 @@ class Settings(BaseSettings):
     """Where TrOCR models run; `auto` takes CUDA where there is one, and the log says which."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format of TrOCR models, on a CPU of their encoder; `auto` is bfloat16 where the device computes in it, else
-    float32."""
+    """Number format of TrOCR models, on a CPU of their encoder; `auto` is bfloat16 where the device computes in it,
+    else float32."""
 
     rows: Annotated[int, Field(ge=0, le=1024)] = 0
     """Lines that a TrOCR model reads at once; 0 lets it choose for its device. More rows raise lines per second and the

@@ -25,8 +25,8 @@ class FakeDecoder:
         if not blank:
             self._pixels[1:3, 4:30:3] = 0
 
-    def decode(self, data: bytes, *, max_pixels: int) -> Future[LinePixels]:
-        assert data and max_pixels
+    def decode(self, data: bytes, *, max_pixels: int, urgency: int) -> Future[LinePixels]:
+        assert data and max_pixels and urgency in range(3)
         future: Future[LinePixels] = Future()
         if self._error:
             future.set_exception(self._error)

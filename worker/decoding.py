@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -14,15 +16,17 @@ from worker.recognizer import LinePixels
 
 #: A request carries up to so many images or bytes, so that a small line does not pay for a round trip of its own.
 _MAX_BATCH_IMAGES = 16
-_MAX_BATCH_BYTES = 4 * 2**20
+_MAX_BATCH_BYTES = 2**18
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, order=True)
 class _Job:
-    file: ImageFile
-    future: Future[LinePixels] = field(default_factory=Future)
+    #: Who is first: by urgency, then by age.
+    place: tuple[int, int]
+    file: ImageFile = field(compare=False)
+    future: Future[LinePixels] = field(default_factory=Future, compare=False)
     #: Whether a process has already died over it; the first time may be an accident from outside.
-    blamed: bool = False
+    blamed: bool = field(default=False, compare=False)
 
 
 class DecodingPool:
@@ -39,7 +43,9 @@ class DecodingPool:
 
     def __init__(self, *, processes: int, timeout_s: float, memory_bytes: int) -> None:
         self._timeout_s = timeout_s
-        self._waiting: deque[_Job] = deque()
+        #: A heap.
+        self._waiting: list[_Job] = []
+        self._ages = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
         self._processes = [DecodingProcess(memory_bytes=memory_bytes) for _ in range(processes)]
@@ -50,26 +56,29 @@ class DecodingPool:
         for thread in self._threads:
             thread.start()
 
-    def decode(self, data: bytes, *, max_pixels: int) -> Future[LinePixels]:
+    def decode(self, data: bytes, *, max_pixels: int, urgency: int) -> Future[LinePixels]:
         """Begin to decode one image file; many may wait, and each result comes as soon as it is there.
 
         Args:
             data: The whole file.
             max_pixels: Most pixels, width x height.
+            urgency: Smaller numbers are decoded first.
 
         Returns:
-            Its pixels, uint8 RGB of shape (H, W, 3), upright, origin top left. Or it raises InvalidImage (damaged, over
+            Its pixels, uint8 RGB of shape (H, W, 3), upright, origin top left; a picture of more than 6 megapixels is
+            reduced by a whole factor. Or it raises InvalidImage (damaged, over
             the time or memory allowed, or a crash of its process), UnsupportedImage or ImageTooLarge; CancelledError
             when the pool was closed; OSError when no process starts, which is not the image's fault.
 
         Raises:
             RuntimeError: The pool is closed.
         """
-        job = _Job(file=ImageFile(data=data, max_pixels=max_pixels))
+        file = ImageFile(data=data, max_pixels=max_pixels)
+        job = _Job(place=(urgency, next(self._ages)), file=file)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the decoding pool is closed")
-            self._waiting.append(job)
+            heapq.heappush(self._waiting, job)
             self._changed.notify()
         return job.future
 
@@ -110,7 +119,7 @@ class DecodingPool:
                     break
                 share = min(_MAX_BATCH_IMAGES, -(-len(self._waiting) // len(self._processes)))
                 while self._waiting and len(batch) < share and size < _MAX_BATCH_BYTES:
-                    job = self._waiting.popleft()
+                    job = heapq.heappop(self._waiting)
                     if job.future.running() or job.future.set_running_or_notify_cancel():
                         batch.append(job)
                         size += len(job.file.data)
@@ -138,7 +147,8 @@ class DecodingPool:
     def _give_back(self, jobs: Sequence[_Job]) -> None:
         with self._changed:
             if not self._closed:
-                self._waiting.extendleft(reversed(jobs))
+                for job in jobs:
+                    heapq.heappush(self._waiting, job)
                 self._changed.notify_all()
                 return
         _cancel(jobs)

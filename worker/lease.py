@@ -73,7 +73,8 @@ class Heartbeat:
 
     def _hangs(self, transcription: Transcription) -> bool:
         batcher = transcription.batcher
-        return bool(batcher.in_rows or batcher.backlog) and time.monotonic() - batcher.last_progress_at > settings().stall_s
+        stands_still_s = time.monotonic() - batcher.last_progress_at
+        return bool(batcher.in_rows or batcher.backlog) and stands_still_s > settings().stall_s
 
     def _is_deaf(self) -> bool:
         # A Celery worker may stop consuming after Redis was away (celery#10302): only a new process helps.

@@ -94,6 +94,8 @@ def _serve_tickets(transcriptions: Sequence[Transcription]) -> int:
     # In a container, and under an embedded Postgres, root is usual; tickets carry a name as JSON and nothing to run.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     app = celery_app()
+    # A worker waits for tickets as long as it takes.
+    app.conf.broker_transport_options = app.conf.broker_transport_options | {"socket_timeout": None}
     app.conf.task_queues = [
         Queue(queue_name(transcription.model))  # type: ignore[no-untyped-call]
         for transcription in transcriptions

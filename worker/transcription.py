@@ -6,7 +6,7 @@ import threading
 from collections.abc import Collection, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -36,7 +36,7 @@ _log = structlog.get_logger(__name__)
 class Decoder(Protocol):
     """Turns image files into pixels, apart from this process."""
 
-    def decode(self, data: bytes, *, max_pixels: int) -> Future[LinePixels]:
+    def decode(self, data: bytes, *, max_pixels: int, urgency: int) -> Future[LinePixels]:
         """The upright pixels of a file, or `InvalidImage`."""
 
 
@@ -45,9 +45,15 @@ class _Reading:
     """An image that was claimed and has not ended."""
 
     claim: Claim
-    #: Both None until it is decoded.
-    box: BoundingBox | None = None
+    #: None until its file was fetched.
+    decoding: Future[LinePixels] | None = None
+    #: Whether its line is the batcher's, which from then on answers for it.
+    submitted: bool = False
     flags: frozenset[Flag] = frozenset()
+
+    @property
+    def box(self) -> BoundingBox:
+        return BoundingBox(xmin=0, ymin=0, xmax=self.claim.width, ymax=self.claim.height)
 
 
 class Transcription:
@@ -130,8 +136,11 @@ class Transcription:
     def drop(self, image_ids: Collection[str]) -> None:
         """Forget images that were canceled or taken away: their rows are free before the next step."""
         with self._lock:
-            dropped = [image_id for image_id in image_ids if self._readings.pop(image_id, None) is not None]
-        self.batcher.cancel(dropped)
+            dropped = [self._readings.pop(image_id) for image_id in image_ids if image_id in self._readings]
+        for reading in dropped:
+            if reading.decoding is not None:
+                reading.decoding.cancel()
+        self.batcher.cancel([reading.claim.image_id for reading in dropped])
 
     def _enter(self) -> bool:
         with self._lock:
@@ -162,8 +171,13 @@ class Transcription:
         slice_ = claims.claim(self._worker_id, self.model, most=SLICE_IMAGES, least=least)
         with self._lock:
             self._readings.update((claim.image_id, _Reading(claim=claim)) for claim in slice_)
-        decoding = [(claim, self._decode(claim)) for claim in slice_]
-        submitted = [self._submit(claim, future) for claim, future in decoding if future is not None]
+        try:
+            decoding = [(claim, self._decode(claim)) for claim in slice_]
+            submitted = [self._submit(claim, future) for claim, future in decoding if future is not None]
+        except BaseException:
+            # Whatever it was, what it left behind must not stay claimed by a worker that does nothing for it.
+            self._give_back_unsubmitted(slice_)
+            raise
         if not all(submitted):
             # Ends this pump: the sweeper's next ticket tries again, when there may be memory for a process.
             raise Unavailable("no process to decode images can be started")
@@ -171,51 +185,59 @@ class Transcription:
 
     def _decode(self, claim: Claim) -> Future[LinePixels] | None:
         try:
-            return self._decoder.decode(
-                job_files.get_image(claim.job_id, claim.image_id), max_pixels=settings().max_image_pixels
-            )
+            data = job_files.get_image(claim.job_id, claim.image_id)
         except Unavailable as exc:
             _log.warning("an image is given back: its file cannot be read now", image=claim.image_id, error=exc.message)
             self._give_back(claim.image_id)
+            return None
         except NotFound as exc:
             self._end(claim.image_id, error=exc)
-        return None
+            return None
+        future = self._decoder.decode(data, max_pixels=settings().max_image_pixels, urgency=claim.priority)
+        self._change(claim.image_id, decoding=future)
+        return future
 
     def _submit(self, claim: Claim, future: Future[LinePixels]) -> bool:
         """Hand a decoded image on; False when it was given back since no process decodes."""
         try:
-            pixels = future.result()
+            self._queue_line(claim, future.result())
         except InkqueueError as exc:
             self._end(claim.image_id, error=exc)
-        except CancelledError:
+        except (CancelledError, BatcherStopped):
             self._give_back(claim.image_id)
         except OSError:
             self._give_back(claim.image_id)
             return False
-        else:
-            self._queue_line(claim, pixels)
         return True
 
     def _queue_line(self, claim: Claim, pixels: LinePixels) -> None:
-        height, width = pixels.shape[:2]
-        box = BoundingBox(xmin=0, ymin=0, xmax=width, ymax=height)
         if is_blank(pixels):
-            blank = Line(index=0, text="", confidence=None, bbox=box, flags=(Flag.BLANK,), words=())
-            self._end(claim.image_id, lines=(blank,))
+            self._end(claim.image_id, blank=True)
             return
         flags = frozenset({Flag.LOOKS_LIKE_PAGE}) if looks_like_page(pixels) else frozenset()
-        with self._lock:
-            reading = self._readings.get(claim.image_id)
-            if reading is None:
-                return
-            self._readings[claim.image_id] = replace(reading, box=box, flags=flags)
-        line = QueuedLine(
-            key=claim.image_id, pixels=pixels, priority=claim.priority, job_id=claim.job_id, alone=claim.suspect
+        if not self._change(claim.image_id, flags=flags, submitted=True):
+            return
+        self.batcher.submit(
+            QueuedLine(
+                key=claim.image_id, pixels=pixels, priority=claim.priority, job_id=claim.job_id, alone=claim.suspect
+            )
         )
-        try:
-            self.batcher.submit(line)
-        except BatcherStopped:
-            self._give_back(claim.image_id)
+
+    def _change(self, image_id: str, **changes: Any) -> bool:
+        """Note how far an image is; False when it was dropped meanwhile."""
+        with self._lock:
+            reading = self._readings.get(image_id)
+            if reading is None:
+                return False
+            self._readings[image_id] = replace(reading, **changes)
+            return True
+
+    def _give_back_unsubmitted(self, slice_: Sequence[Claim]) -> None:
+        for claim in slice_:
+            with self._lock:
+                reading = self._readings.get(claim.image_id)
+            if reading is not None and not reading.submitted:
+                self._give_back(claim.image_id)
 
     def _on_start(self, lines: Sequence[QueuedLine]) -> None:
         with self._lock:
@@ -227,19 +249,7 @@ class Transcription:
             _log.warning("images could not be marked as started", error=exc.message)
 
     def _on_read(self, line: QueuedLine, recognition: Recognition) -> None:
-        with self._lock:
-            reading = self._readings.get(line.key)
-        if reading is None or reading.box is None:
-            return
-        read = Line(
-            index=0,
-            text=recognition.text,
-            confidence=recognition.confidence,
-            bbox=reading.box,
-            flags=tuple(sorted(recognition.flags | reading.flags)),
-            words=recognition.words,
-        )
-        self._end(line.key, lines=(read,))
+        self._end(line.key, recognition=recognition)
 
     def _on_failed(self, line: QueuedLine, error: Exception) -> None:
         if isinstance(error, RecognizerOutOfMemory):
@@ -248,17 +258,29 @@ class Transcription:
             _log.error("a line could not be read", image=line.key, error=repr(error))
             self._end(line.key, error=InkqueueError("the line could not be read"))
 
-    def _end(self, image_id: str, *, lines: tuple[Line, ...] = (), error: InkqueueError | None = None) -> None:
+    def _end(
+        self,
+        image_id: str,
+        *,
+        recognition: Recognition | None = None,
+        blank: bool = False,
+        error: InkqueueError | None = None,
+    ) -> None:
         with self._lock:
             reading = self._readings.pop(image_id, None)
         if reading is None:
             return
-        claim = reading.claim
+        lines: tuple[Line, ...] = ()
+        if blank:
+            lines = (Line(index=0, text="", confidence=None, bbox=reading.box, flags=(Flag.BLANK,), words=()),)
+        elif recognition is not None:
+            lines = (_line(recognition, reading),)
         count_image(
             self.model,
             outcome=error.code if error else "read",
             flags=[flag for line in lines for flag in line.flags],
         )
+        claim = reading.claim
         self._finisher.finish(
             Outcome(image_id=image_id, job_id=claim.job_id, attempt=claim.attempt, lines=lines, error=error)
         )
@@ -268,3 +290,14 @@ class Transcription:
             reading = self._readings.pop(image_id, None)
         if reading is not None:
             self._finisher.give_back(reading.claim)
+
+
+def _line(recognition: Recognition, reading: _Reading) -> Line:
+    return Line(
+        index=0,
+        text=recognition.text,
+        confidence=recognition.confidence,
+        bbox=reading.box,
+        flags=tuple(sorted(recognition.flags | reading.flags)),
+        words=recognition.words,
+    )

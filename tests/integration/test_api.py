@@ -225,6 +225,55 @@ def test_a_wait_that_is_over_answers_the_job_as_it_is(http: FlaskClient) -> None
     assert answer.headers["Retry-After"] == "1"
 
 
+def test_a_body_that_ends_early_is_no_job(http: FlaskClient) -> None:
+    answer = http.post(
+        "/v1/jobs",
+        input_stream=io.BytesIO(PICTURE),
+        content_type="image/png",
+        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": str(len(PICTURE) + 2)},
+    )
+    assert error_of(answer) == (400, "malformed_request")
+    assert rows("SELECT count(*) FROM jobs") == [(0,)]
+
+
+def test_a_submission_with_a_bad_option_fetches_nothing(http: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.remote_images.fetch_image", lambda *_: pytest.fail("it was fetched"))
+    answer = http.post("/v1/jobs", json={"images": [{"url": "http://example.org/a.png"}], "mode": "page"})
+    assert error_of(answer) == (422, "mode_not_available")
+
+
+def test_metadata_in_two_spellings_is_refused(http: FlaskClient) -> None:
+    file = (io.BytesIO(PICTURE), "a.png")
+    answer = http.post("/v1/jobs", data={"image": file, "metadata": "{}", "metadata[a]": "1"})
+    assert error_of(answer) == (400, "malformed_request")
+
+
+@pytest.mark.parametrize("path", ["/images?after=99999999999999999999", "/images?after=-2", "?wait=61", "?wait=abc"])
+def test_a_number_out_of_range_is_a_malformed_request(http: FlaskClient, path: str) -> None:
+    assert error_of(http.get(f"/v1/jobs/{submitted(http)}{path}")) == (400, "malformed_request")
+
+
+def test_a_deeply_nested_metadata_field_is_malformed(http: FlaskClient) -> None:
+    file = (io.BytesIO(PICTURE), "a.png")
+    answer = http.post("/v1/jobs", data={"image": file, "metadata": "[" * 100_000})
+    assert error_of(answer) == (400, "malformed_request")
+
+
+def test_a_weak_etag_waits_as_a_strong_one_does(http: FlaskClient) -> None:
+    job_id = submitted(http)
+    began = time.monotonic()
+    answer = http.get(f"/v1/jobs/{job_id}?wait=0.3", headers={"If-None-Match": 'W/"1"'})
+    assert (answer.status_code, time.monotonic() - began >= 0.3) == (304, True)
+
+
+def test_every_path_describes_its_errors(application: FlaskClient) -> None:
+    for path in application.get("/openapi.json").get_json()["paths"].values():
+        for operation in path.values():
+            assert {"400", "401", "404", "500", "503"} <= set(operation["responses"])
+            body = operation["responses"]["400"]["content"]["application/json"]["schema"]
+            assert body == {"$ref": "#/components/schemas/ErrorBody"}
+
+
 def test_an_unchanged_job_is_not_sent_again(http: FlaskClient) -> None:
     job_id = submitted(http)
     tag = http.get(f"/v1/jobs/{job_id}").headers["ETag"]

@@ -72,7 +72,7 @@ def open_pool() -> Iterator[Callable[..., DecodingPool]]:
     ],
 )
 def test_every_sort_of_image_becomes_the_same_upright_picture(pool: DecodingPool, data: bytes) -> None:
-    pixels = pool.decode(data, max_pixels=MAX_PIXELS).result(timeout=30)
+    pixels = pool.decode(data, max_pixels=MAX_PIXELS, urgency=1).result(timeout=30)
     assert pixels.shape == (48, 320, 3)
     assert pixels.dtype == np.uint8
     assert np.abs(pixels.astype(int) - np.asarray(LINE)).mean() < CLOSE
@@ -80,27 +80,27 @@ def test_every_sort_of_image_becomes_the_same_upright_picture(pool: DecodingPool
 
 def test_16_bit_grey_keeps_its_shades(pool: DecodingPool) -> None:
     ramp = Image.linear_gradient("L")
-    pixels = pool.decode(samples.grey_16_bit(ramp), max_pixels=MAX_PIXELS).result(timeout=30)
+    pixels = pool.decode(samples.grey_16_bit(ramp), max_pixels=MAX_PIXELS, urgency=1).result(timeout=30)
     assert np.array_equal(pixels[:, :, 0], np.asarray(ramp))
 
 
 @pytest.mark.parametrize("fmt", samples.FORMATS)
 def test_half_a_file_is_an_invalid_image(pool: DecodingPool, fmt: str) -> None:
     with pytest.raises(InvalidImage, match="damaged"):
-        pool.decode(samples.truncated(samples.encoded(LINE, fmt)), max_pixels=MAX_PIXELS).result(timeout=30)
+        pool.decode(samples.truncated(samples.encoded(LINE, fmt)), max_pixels=MAX_PIXELS, urgency=1).result(timeout=30)
 
 
 def test_verdicts_of_the_header_hold_in_the_process_too(pool: DecodingPool) -> None:
     with pytest.raises(UnsupportedImage, match="SVG"):
-        pool.decode(samples.svg(), max_pixels=MAX_PIXELS).result(timeout=30)
+        pool.decode(samples.svg(), max_pixels=MAX_PIXELS, urgency=1).result(timeout=30)
     with pytest.raises(ImageTooLarge, match="50,000"):
-        pool.decode(samples.png_header(50_000, 50_000), max_pixels=MAX_PIXELS).result(timeout=30)
+        pool.decode(samples.png_header(50_000, 50_000), max_pixels=MAX_PIXELS, urgency=1).result(timeout=30)
 
 
 def test_many_threads_get_their_own_pixels(pool: DecodingPool) -> None:
     def decode_sixteen(thread: int) -> bool:
         strips = [Image.new("L", (20 + thread, 10), shade) for shade in range(0, 160, 10)]
-        futures = {pool.decode(samples.encoded(strip), max_pixels=MAX_PIXELS): strip for strip in strips}
+        futures = {pool.decode(samples.encoded(strip), max_pixels=MAX_PIXELS, urgency=1): strip for strip in strips}
         return all(
             np.array_equal(future.result()[:, :, 1], np.asarray(futures[future]))
             for future in as_completed(futures, timeout=30)
@@ -112,8 +112,8 @@ def test_many_threads_get_their_own_pixels(pool: DecodingPool) -> None:
 
 def test_an_image_that_wants_too_much_memory_fails_alone(open_pool: Callable[..., DecodingPool]) -> None:
     pool = open_pool(memory_bytes=64 * 2**20)
-    greedy = pool.decode(samples.encoded(Image.new("L", (6000, 6000)), "JPEG"), max_pixels=MAX_PIXELS)
-    modest = pool.decode(PNG, max_pixels=MAX_PIXELS)
+    greedy = pool.decode(samples.encoded(Image.new("L", (6000, 6000)), "PNG"), max_pixels=MAX_PIXELS, urgency=1)
+    modest = pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1)
     with pytest.raises(InvalidImage, match="memory"):
         greedy.result(timeout=30)
     assert modest.result(timeout=30).shape == (48, 320, 3)
@@ -123,7 +123,7 @@ def test_an_image_that_takes_too_long_fails_alone(open_pool: Callable[..., Decod
     pool = open_pool(timeout_s=0.5)
     stopped = process_of(pool)
     os.kill(stopped, signal.SIGSTOP)
-    slow, *others = [pool.decode(PNG, max_pixels=MAX_PIXELS) for _ in range(5)]
+    slow, *others = [pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1) for _ in range(5)]
     with pytest.raises(InvalidImage, match=r"more than 0\.5 s"):
         slow.result(timeout=30)
     assert [other.result(timeout=30).shape for other in others] == [(48, 320, 3)] * 4
@@ -143,7 +143,7 @@ def test_an_image_that_crashes_its_process_twice_fails_alone(
 
     monkeypatch.setattr(decoding, "DecodingProcess", Crashing)
     pool = open_pool()
-    crash, *others = [pool.decode(data, max_pixels=MAX_PIXELS) for data in (deadly, PNG, PNG)]
+    crash, *others = [pool.decode(data, max_pixels=MAX_PIXELS, urgency=1) for data in (deadly, PNG, PNG)]
     with pytest.raises(InvalidImage, match="crashes the decoder"):
         crash.result(timeout=30)
     assert [other.result(timeout=30).shape for other in others] == [(48, 320, 3)] * 2
@@ -153,7 +153,7 @@ def test_a_process_killed_from_outside_costs_no_image(open_pool: Callable[..., D
     pool = open_pool()
     killed = process_of(pool)
     os.kill(killed, signal.SIGSTOP)
-    futures = [pool.decode(PNG, max_pixels=MAX_PIXELS) for _ in range(20)]
+    futures = [pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1) for _ in range(20)]
     wait_until(futures[0].running)
     os.kill(killed, signal.SIGKILL)
     assert [future.result(timeout=30).shape for future in futures] == [(48, 320, 3)] * 20
@@ -162,7 +162,7 @@ def test_a_process_killed_from_outside_costs_no_image(open_pool: Callable[..., D
 def test_a_process_killed_while_idle_costs_no_image(open_pool: Callable[..., DecodingPool]) -> None:
     pool = open_pool()
     os.kill(process_of(pool), signal.SIGKILL)
-    assert pool.decode(PNG, max_pixels=MAX_PIXELS).result(timeout=30).shape == (48, 320, 3)
+    assert pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1).result(timeout=30).shape == (48, 320, 3)
 
 
 def test_that_no_process_starts_is_not_the_images_fault(
@@ -171,27 +171,27 @@ def test_that_no_process_starts_is_not_the_images_fault(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     pool = open_pool()
     with pytest.raises(OSError, match="process ended"):
-        pool.decode(PNG, max_pixels=MAX_PIXELS).result(timeout=30)
+        pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1).result(timeout=30)
 
 
 def test_closing_cancels_what_is_not_decoded(open_pool: Callable[..., DecodingPool]) -> None:
     pool = open_pool()
     os.kill(process_of(pool), signal.SIGSTOP)
-    futures = [pool.decode(PNG, max_pixels=MAX_PIXELS) for _ in range(40)]
+    futures = [pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1) for _ in range(40)]
     wait_until(futures[0].running)
     pool.close()
     for future in futures:
         with pytest.raises(CancelledError):
             future.result(timeout=0)
     with pytest.raises(RuntimeError, match="closed"):
-        pool.decode(PNG, max_pixels=MAX_PIXELS)
+        pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1)
 
 
 def test_a_cancelled_image_is_never_decoded(open_pool: Callable[..., DecodingPool]) -> None:
     pool = open_pool()
     stopped = process_of(pool)
     os.kill(stopped, signal.SIGSTOP)
-    first, second, third = (pool.decode(PNG, max_pixels=MAX_PIXELS) for _ in range(3))
+    first, second, third = (pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1) for _ in range(3))
     wait_until(first.running)
     assert second.cancel() or second.running()
     os.kill(stopped, signal.SIGCONT)
@@ -237,7 +237,7 @@ input()
 
 def process_of(pool: DecodingPool) -> int:
     """The id of the process of the pool that was opened last, once it works."""
-    pool.decode(PNG, max_pixels=MAX_PIXELS).result(timeout=30)
+    pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1).result(timeout=30)
     children = {int(pid) for task in Path("/proc/self/task").iterdir() for pid in _read(task / "children").split()}
     return max(children, key=lambda pid: int(_read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[19] or 0))
 

@@ -64,6 +64,16 @@ def test_an_image_that_three_workers_died_over_fails_free_as_worker_lost() -> No
     assert_ledger_balances()
 
 
+def test_what_a_worker_claimed_after_its_lease_was_swept_goes_back_too() -> None:
+    submit_lines(new_caller())
+    worker_id = leases.register([])
+    silenced(worker_id)
+    sweep()
+    claim(worker_id, MODEL, most=1)
+    sweep()
+    assert rows("SELECT status FROM images") == [("queued",)]
+
+
 def test_a_worker_that_resigns_is_swept_away_at_once() -> None:
     worker_id = leases.register([])
     leases.resign(worker_id)
