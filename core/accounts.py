@@ -29,6 +29,18 @@ class Caller:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Account:
+    """An account as its operator sees it."""
+
+    id: str
+    name: str
+    created_at: datetime
+    suspended_at: datetime | None
+    balance_micro: int
+    held_micro: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ApiKey:
     """What is known of a key after it was shown."""
 
@@ -67,6 +79,28 @@ def account_named(connection: Connection, name: str) -> str:
     if account_id is None:
         raise NotFound(f"there is no account named {name}")
     return account_id
+
+
+def list_accounts(connection: Connection) -> list[Account]:
+    """All accounts, oldest first."""
+    rows = connection.execute(
+        select(
+            AccountRow.id,
+            AccountRow.name,
+            AccountRow.created_at,
+            AccountRow.suspended_at,
+            AccountRow.balance_micro,
+            AccountRow.held_micro,
+        ).order_by(AccountRow.id)
+    )
+    return [Account(**row) for row in rows.mappings()]
+
+
+def suspend(connection: Connection, account_id: str, *, suspended: bool = True) -> None:
+    """Refuse an account's keys from now on, or take them again; jobs that were accepted are read to their end."""
+    connection.execute(
+        update(AccountRow).where(AccountRow.id == account_id).values(suspended_at=func.now() if suspended else None)
+    )
 
 
 def create_key(connection: Connection, *, account_id: str, name: str) -> str:
@@ -117,13 +151,17 @@ def caller_of(connection: Connection, key: str) -> Caller:
     """Who holds this key.
 
     Raises:
-        InvalidApiKey: Nobody does, or the key was revoked.
+        InvalidApiKey: Nobody does, or the key was revoked, or the account is suspended.
     """
     row = connection.execute(
-        select(KeyRow.account_id, KeyRow.id).where(KeyRow.sha256 == _sha256(key), KeyRow.revoked_at.is_(None))
+        select(KeyRow.account_id, KeyRow.id, AccountRow.suspended_at)
+        .join(AccountRow, AccountRow.id == KeyRow.account_id)
+        .where(KeyRow.sha256 == _sha256(key), KeyRow.revoked_at.is_(None))
     ).one_or_none()
     if row is None:
         raise InvalidApiKey("the API key is unknown or was revoked")
+    if row.suspended_at is not None:
+        raise InvalidApiKey("the account is suspended; ask whoever runs this service")
     return Caller(account_id=row.account_id, key_id=row.id)
 
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, exists, insert, select, update
 
+from core import grants
 from core.errors import InsufficientCredits, NotFound
-from core.tables import AccountRow, LedgerRow
+from core.grants import Payment, Terms
+from core.tables import AccountRow, GrantRow, LedgerRow
 
 #: Micro-credits in one credit.
 CREDIT_MICRO = 1_000_000
@@ -63,6 +65,18 @@ class Entry:
     image_id: str | None = None
     key_id: str | None = None
     reason: str | None = None
+    #: The grant that comes or expires by it.
+    grant_id: str | None = None
+
+    @property
+    def balance_change_micro(self) -> int:
+        """How it moves the balance."""
+        return EFFECT[self.kind][0] * self.amount_micro
+
+    @property
+    def held_change_micro(self) -> int:
+        """How it moves the held part."""
+        return EFFECT[self.kind][1] * self.amount_micro
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,33 +98,18 @@ def credits_of(amount_micro: int) -> Decimal:
 
 
 def post(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Write entries and move the accounts' totals by them; the accounts are locked from here to the commit.
+    """Write entries and move the accounts' totals and grants by them; the accounts are locked from here to the commit.
 
     The caller's transaction does this last, since the account comes last in the order of locks.
     """
     if not entries:
         return
-    connection.execute(
-        insert(LedgerRow),
-        [
-            {
-                "account_id": entry.account_id,
-                "kind": entry.kind.value,
-                "amount_micro": entry.amount_micro,
-                "job_id": entry.job_id,
-                "image_id": entry.image_id,
-                "key_id": entry.key_id,
-                "reason": entry.reason,
-            }
-            for entry in entries
-        ],
-    )
+    ledger_ids = _write(connection, entries)
     balance: dict[str, int] = defaultdict(int)
     held: dict[str, int] = defaultdict(int)
     for entry in entries:
-        balance_sign, held_sign = EFFECT[entry.kind]
-        balance[entry.account_id] += balance_sign * entry.amount_micro
-        held[entry.account_id] += held_sign * entry.amount_micro
+        balance[entry.account_id] += entry.balance_change_micro
+        held[entry.account_id] += entry.held_change_micro
     for account_id in sorted(balance):
         connection.execute(
             update(AccountRow)
@@ -120,6 +119,52 @@ def post(connection: Connection, entries: Sequence[Entry]) -> None:
                 held_micro=AccountRow.held_micro + held[account_id],
             )
         )
+    _move_grants(connection, entries, ledger_ids)
+
+
+def _write(connection: Connection, entries: Sequence[Entry]) -> Sequence[int]:
+    return (
+        connection.execute(
+            insert(LedgerRow).returning(LedgerRow.id, sort_by_parameter_order=True),
+            [
+                {
+                    "account_id": entry.account_id,
+                    "kind": entry.kind.value,
+                    "amount_micro": entry.amount_micro,
+                    "job_id": entry.job_id,
+                    "image_id": entry.image_id,
+                    "key_id": entry.key_id,
+                    "reason": entry.reason,
+                }
+                for entry in entries
+            ],
+        )
+        .scalars()
+        .all()
+    )
+
+
+def _move_grants(connection: Connection, entries: Sequence[Entry], ledger_ids: Sequence[int]) -> None:
+    coming = [entry for entry in entries if entry.balance_change_micro > 0]
+    if coming:
+        grants.post(connection, [entry.grant_id or _correction(connection, entry) for entry in coming])
+    payments = [
+        Payment(
+            ledger_id=ledger_id,
+            account_id=entry.account_id,
+            amount_micro=-entry.balance_change_micro,
+            grant_id=entry.grant_id,
+        )
+        for entry, ledger_id in zip(entries, ledger_ids, strict=True)
+        if entry.balance_change_micro < 0
+    ]
+    if payments:
+        grants.bear(connection, payments)
+
+
+def _correction(connection: Connection, entry: Entry) -> str:
+    """Credits that an operator's correction adds are spent like a grant without an end."""
+    return grants.add(connection, entry.account_id, entry.amount_micro, Terms(), entry.reason or entry.kind.value)
 
 
 def credit(connection: Connection, account_id: str, *, lock: bool = False) -> Credit:
@@ -149,7 +194,7 @@ def hold(connection: Connection, *, account_id: str, job_id: str, key_id: str | 
     Raises:
         InsufficientCredits: Fewer are available.
     """
-    check_available(credit(connection, account_id, lock=True), amount_micro)
+    check_available(_settled(connection, account_id), amount_micro)
     post(
         connection,
         [Entry(account_id=account_id, kind=EntryKind.HOLD, amount_micro=amount_micro, job_id=job_id, key_id=key_id)],
@@ -173,14 +218,42 @@ def check_available(have: Credit, needed_micro: int) -> None:
     raise InsufficientCredits(f"the account has too few credits: {amounts}")
 
 
-def grant(connection: Connection, *, account_id: str, amount_micro: int, reason: str) -> None:
-    """Give an account credits.
+def grant(
+    connection: Connection, *, account_id: str, amount_micro: int, reason: str, terms: Terms | None = None
+) -> str:
+    """Give an account credits, from the terms' beginning to their end; return the grant's id.
 
     Raises:
         NotFound: There is no such account.
     """
     credit(connection, account_id, lock=True)
-    post(
-        connection,
-        [Entry(account_id=account_id, kind=EntryKind.GRANT, amount_micro=amount_micro, reason=reason)],
+    grant_id = grants.add(connection, account_id, amount_micro, terms or Terms(), reason)
+    settle(connection, account_id)
+    return grant_id
+
+
+def settle(connection: Connection, account_id: str) -> None:
+    """Let the account's grants begin and end whose time has come."""
+    credit(connection, account_id, lock=True)
+    coming = grants.coming_into_effect(connection, account_id)
+    post(connection, [_entry_of(account_id, EntryKind.GRANT, due) for due in coming])
+    held_micro = credit(connection, account_id).held_micro
+    over = grants.coming_to_an_end(connection, account_id, held_micro=held_micro)
+    post(connection, [_entry_of(account_id, EntryKind.EXPIRE, due) for due in over])
+
+
+def _entry_of(account_id: str, kind: EntryKind, due: grants.Due) -> Entry:
+    return Entry(
+        account_id=account_id, kind=kind, amount_micro=due.amount_micro, reason=due.reason, grant_id=due.grant_id
     )
+
+
+def _settled(connection: Connection, account_id: str) -> Credit:
+    """The account's totals, locked, with every grant in them that can be spent now, and no other."""
+    have = credit(connection, account_id, lock=True)
+    # The sweeper settles every second; who submits just then must not spend what is over, nor miss what has begun.
+    due = exists(GrantRow.id).where(GrantRow.account_id == account_id, grants.is_due())
+    if connection.execute(select(due)).scalar_one():
+        settle(connection, account_id)
+        have = credit(connection, account_id)
+    return have

@@ -51,6 +51,8 @@ class AccountRow(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     balance_micro: Mapped[int] = mapped_column(server_default="0")
     held_micro: Mapped[int] = mapped_column(server_default="0")
+    #: Since when its keys are refused.
+    suspended_at: Mapped[datetime | None]
 
 
 class KeyRow(Base):
@@ -214,3 +216,38 @@ class LedgerRow(Base):
     key_id: Mapped[str | None]
     reason: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class GrantRow(Base):
+    """Credits with terms; the posted ones' remaining parts are together the account's balance."""
+
+    __tablename__ = "credit_grants"
+    __table_args__ = (
+        CheckConstraint(
+            "remaining_micro >= 0 AND remaining_micro <= amount_micro", name="credit_grants_remaining_within_amount"
+        ),
+        Index("credit_grants_with_something_left", "account_id", postgresql_where=text("remaining_micro > 0")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    category: Mapped[str]
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    amount_micro: Mapped[int]
+    remaining_micro: Mapped[int]
+    effective_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    reason: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: When it came into the balance; None while its time has not begun.
+    posted_at: Mapped[datetime | None]
+
+
+class SpendRow(Base):
+    """Which grant bore how much of a ledger entry that lowered the balance; never changed."""
+
+    __tablename__ = "grant_spends"
+
+    ledger_id: Mapped[int] = mapped_column(ForeignKey("ledger.id"), primary_key=True)
+    grant_id: Mapped[str] = mapped_column(ForeignKey("credit_grants.id"), primary_key=True)
+    amount_micro: Mapped[int]

@@ -36,10 +36,9 @@ def new_caller(name: str = "archive", *, grant_credits: int = 1000) -> Caller:
         account_id = accounts.ensure_account(connection, name)
         start = credits.credit(connection, account_id).balance_micro
         adjustment = grant_credits * credits.CREDIT_MICRO - start
-        credits.post(
-            connection,
-            [credits.Entry(account_id=account_id, kind=credits.EntryKind.ADJUST, amount_micro=adjustment)],
-        )
+        if adjustment:
+            entry = credits.Entry(account_id=account_id, kind=credits.EntryKind.ADJUST, amount_micro=adjustment)
+            credits.post(connection, [entry])
     return Caller(account_id=account_id, key_id="key_test")
 
 
@@ -100,3 +99,12 @@ def assert_ledger_balances() -> None:
     for account, balance, held in rows("SELECT id, balance_micro, held_micro FROM accounts"):
         assert [balance, held] == totals[account]
         assert rows("SELECT coalesce(sum(held_micro), 0) FROM jobs WHERE account_id = :id", id=account) == [(held,)]
+        assert rows(
+            "SELECT coalesce(sum(remaining_micro), 0) FROM credit_grants "
+            "WHERE account_id = :id AND posted_at IS NOT NULL",
+            id=account,
+        ) == [(balance,)]
+    assert not rows(
+        "SELECT id FROM credit_grants LEFT JOIN grant_spends ON grant_id = id GROUP BY id "
+        "HAVING credit_grants.amount_micro - coalesce(sum(grant_spends.amount_micro), 0) <> remaining_micro"
+    )

@@ -8,12 +8,14 @@ import structlog
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, text
 
-from core import job_files, leases, notices, queue
+from core import credits, grants, job_files, leases, notices, queue
 from core.claims import waiting_images
 from core.database import transaction
 
 #: Any number does, so long as all sweepers take the same.
 _ADVISORY_LOCK = 7_203_114_588
+#: Accounts whose grants begin or end in one round; the next round takes the others.
+_ACCOUNTS_A_ROUND = 100
 _ORPHANS_EVERY = timedelta(hours=1)
 
 _log = structlog.get_logger(__name__)
@@ -42,10 +44,20 @@ class Sweeper:
         _top_up_tickets(waiting)
         for job_id in unpurged:
             job_files.purge(job_id)
+        _settle_grants()
         if datetime.now(UTC) >= self._orphans_due:
             self._orphans_due = datetime.now(UTC) + _ORPHANS_EVERY
             for job_id in job_files.delete_orphans():
                 _log.info("files of a job that was never submitted were deleted", job_id=job_id)
+
+
+def _settle_grants() -> None:
+    # An account at a time: its lock is held for as short as a submission holds it.
+    with transaction() as connection:
+        due = grants.accounts_with_due(connection, most=_ACCOUNTS_A_ROUND)
+    for account_id in due:
+        with transaction() as connection:
+            credits.settle(connection, account_id)
 
 
 def _alone(connection: Connection) -> bool:

@@ -1,0 +1,177 @@
+"""Grants: credits with terms, and which of them paid for what; their sums are the account's balance.
+
+Everything here runs under the account's lock. The order in which grants pay: those that expire soonest first; among
+equals the lower priority number, then promotional before paid, then the oldest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
+
+from core.errors import InkqueueError
+from core.ids import new_id
+from core.tables import GrantRow, SpendRow
+
+
+class Category(StrEnum):
+    """Why an account was given credits."""
+
+    #: Somebody paid for them.
+    PAID = "paid"
+    #: They were a gift; a gift is spent before what was paid for.
+    PROMOTIONAL = "promotional"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """When a grant can be spent, and before which others."""
+
+    category: Category = Category.PROMOTIONAL
+    #: Lower pays first among grants that expire together.
+    priority: int = 0
+    #: None: at once.
+    effective_at: datetime | None = None
+    #: None: never.
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payment:
+    """A ledger entry that lowers a balance, and must be borne by grants."""
+
+    ledger_id: int
+    account_id: str
+    amount_micro: int
+    #: The one grant that bears it; None: whichever comes first.
+    grant_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """A grant whose time has come, and how much of it moves."""
+
+    grant_id: str
+    amount_micro: int
+    reason: str
+
+
+_SPENDABLE = and_(GrantRow.remaining_micro > 0, GrantRow.posted_at.is_not(None))
+_ORDER = (
+    GrantRow.expires_at.asc().nulls_last(),
+    GrantRow.priority,
+    GrantRow.category.desc(),
+    GrantRow.effective_at,
+    GrantRow.id,
+)
+
+
+def add(connection: Connection, account_id: str, amount_micro: int, terms: Terms, reason: str) -> str:
+    """Write a grant down; it counts for nothing until it is posted. Return its id."""
+    grant_id = new_id("grt")
+    connection.execute(
+        insert(GrantRow).values(
+            id=grant_id,
+            account_id=account_id,
+            category=terms.category,
+            priority=terms.priority,
+            amount_micro=amount_micro,
+            remaining_micro=amount_micro,
+            effective_at=terms.effective_at or func.now(),
+            expires_at=terms.expires_at,
+            reason=reason,
+        )
+    )
+    return grant_id
+
+
+def post(connection: Connection, grant_ids: Sequence[str]) -> None:
+    """Let these grants pay from now on: they have come into the balance."""
+    connection.execute(update(GrantRow).where(GrantRow.id.in_(grant_ids)).values(posted_at=func.now()))
+
+
+def bear(connection: Connection, payments: Sequence[Payment]) -> None:
+    """Take payments out of grants, in the order in which grants pay, and write down which paid what."""
+    accounts = {payment.account_id for payment in payments}
+    grants = connection.execute(
+        select(GrantRow.id, GrantRow.account_id, GrantRow.remaining_micro)
+        .where(GrantRow.account_id.in_(accounts), _SPENDABLE)
+        .order_by(*_ORDER)
+    ).all()
+    left = {grant.id: grant.remaining_micro for grant in grants}
+    of_account = {account: [grant.id for grant in grants if grant.account_id == account] for account in accounts}
+    spends = [
+        {"ledger_id": payment.ledger_id, "grant_id": grant_id, "amount_micro": amount_micro}
+        for payment in payments
+        for grant_id, amount_micro in _shares(payment, of_account[payment.account_id], left)
+    ]
+    connection.execute(insert(SpendRow), spends)
+    changed = sorted({str(spend["grant_id"]) for spend in spends})
+    connection.execute(
+        update(GrantRow).where(GrantRow.id == bindparam("grant")).values(remaining_micro=bindparam("left")),
+        [{"grant": grant_id, "left": left[grant_id]} for grant_id in changed],
+    )
+
+
+def _shares(payment: Payment, grant_ids: Sequence[str], left: dict[str, int]) -> Iterator[tuple[str, int]]:
+    needed_micro = payment.amount_micro
+    for grant_id in [payment.grant_id] if payment.grant_id else grant_ids:
+        share_micro = min(needed_micro, left[grant_id])
+        if share_micro:
+            left[grant_id] -= share_micro
+            needed_micro -= share_micro
+            yield grant_id, share_micro
+        if not needed_micro:
+            return
+    if needed_micro:
+        raise InkqueueError(f"the grants of {payment.account_id} are smaller than its balance; see inkqueue audit")
+
+
+def is_due() -> ColumnElement[bool]:
+    """Condition on a grant: it has come into effect or to its end, and its account does not show it yet."""
+    return and_(
+        GrantRow.remaining_micro > 0,
+        or_(and_(GrantRow.posted_at.is_(None), GrantRow.effective_at <= func.now()), GrantRow.expires_at <= func.now()),
+    )
+
+
+def accounts_with_due(connection: Connection, *, most: int) -> list[str]:
+    """Accounts that have grants to be settled.
+
+    In any order: those whose running jobs still hold what is over stay due, and must not keep the others waiting.
+    """
+    query = select(GrantRow.account_id).where(is_due()).group_by(GrantRow.account_id)
+    return list(connection.execute(query.order_by(func.random()).limit(most)).scalars())
+
+
+def coming_into_effect(connection: Connection, account_id: str) -> list[Due]:
+    """Grants of the account whose time has begun and that are not in its balance."""
+    rows = connection.execute(
+        select(GrantRow.id, GrantRow.amount_micro, GrantRow.reason).where(
+            GrantRow.account_id == account_id, GrantRow.posted_at.is_(None), GrantRow.effective_at <= func.now()
+        )
+    )
+    return [Due(grant_id=row.id, amount_micro=row.amount_micro, reason=row.reason) for row in rows]
+
+
+def coming_to_an_end(connection: Connection, account_id: str, *, held_micro: int) -> list[Due]:
+    """What expires of grants that are over.
+
+    The first of them to pay keep what running jobs hold: a job that was accepted before the end is paid by them yet.
+    """
+    over = connection.execute(
+        select(GrantRow.id, GrantRow.remaining_micro, GrantRow.reason)
+        .where(GrantRow.account_id == account_id, _SPENDABLE, GrantRow.expires_at <= func.now())
+        .order_by(*_ORDER)
+    ).all()
+    due = []
+    for grant in over:
+        kept_micro = min(grant.remaining_micro, held_micro)
+        held_micro -= kept_micro
+        if grant.remaining_micro > kept_micro:
+            due.append(Due(grant_id=grant.id, amount_micro=grant.remaining_micro - kept_micro, reason=grant.reason))
+    return due
