@@ -1,36 +1,54 @@
-"""`inkqueue keys` and `inkqueue credits`: what an operator does for accounts."""
+"""`inkqueue accounts` and `inkqueue keys`: who may use the service."""
 
 from __future__ import annotations
 
-import os
-from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.state_dir import DEFAULT_STATE_DIR, running_database
+from cli.database_option import reach_database
 from core import accounts
-from core import credits as ledger
+from core.credits import credits_of
 from core.database import transaction
+
+Name = Annotated[str, typer.Argument(help="The account's name.")]
+
+accounts_commands = typer.Typer(no_args_is_help=True, callback=reach_database, help="Accounts: create, list, suspend.")
+keys = typer.Typer(no_args_is_help=True, callback=reach_database, help="API keys: make, list, revoke.")
 
 DEFAULT_ACCOUNT = "default"
 
 
-def _reach_database(
-    state_dir: Annotated[
-        Path, typer.Option(help="Folder of a running `inkqueue up`, where DATABASE_URL names no database.")
-    ] = DEFAULT_STATE_DIR,
+@accounts_commands.command("create")
+def create_account(name: Name) -> None:
+    """Make an account with its sign-up grant; one of this name that is there stays as it is."""
+    with transaction() as connection:
+        typer.echo(accounts.ensure_account(connection, name))
+
+
+@accounts_commands.command("list")
+def list_accounts() -> None:
+    """List all accounts, oldest first."""
+    table = Table("id", "name", "balance", "held", "made", "suspended")
+    with transaction() as connection:
+        for account in accounts.list_accounts(connection):
+            amounts = (f"{credits_of(account.balance_micro):f}", f"{credits_of(account.held_micro):f}")
+            suspended = f"{account.suspended_at:%Y-%m-%d %H:%M}" if account.suspended_at else ""
+            table.add_row(account.id, account.name, *amounts, f"{account.created_at:%Y-%m-%d %H:%M}", suspended)
+    Console().print(table)
+
+
+@accounts_commands.command()
+def suspend(
+    name: Name,
+    undo: Annotated[bool, typer.Option("--undo", help="Let the account in again.")] = False,
 ) -> None:
-    url = running_database(state_dir)
-    if url and not os.environ.get("DATABASE_URL"):
-        os.environ["DATABASE_URL"] = url
-
-
-keys = typer.Typer(no_args_is_help=True, callback=_reach_database, help="API keys: make, list, revoke.")
-credits = typer.Typer(no_args_is_help=True, callback=_reach_database, help="Credits of accounts.")
+    """Refuse an account's keys at once; the jobs that it has submitted are read to their end."""
+    with transaction() as connection:
+        accounts.suspend(connection, accounts.account_named(connection, name), suspended=not undo)
+    typer.echo(f"{name} is {'let in again' if undo else 'suspended'}")
 
 
 @keys.command()
@@ -61,28 +79,3 @@ def revoke(key_id: Annotated[str, typer.Argument(help="As `inkqueue keys list` s
     with transaction() as connection:
         accounts.revoke_key(connection, key_id)
     typer.echo(f"{key_id} is revoked")
-
-
-@credits.command()
-def grant(
-    account: Annotated[str, typer.Argument(help="The account's name.")],
-    amount: Annotated[str, typer.Argument(help="Credits, with at most 6 decimals.")],
-    reason: Annotated[str, typer.Option(help="Stands in the ledger.")] = "granted by the operator",
-) -> None:
-    """Give an account credits."""
-    amount_micro = _micro(amount)
-    with transaction() as connection:
-        account_id = accounts.account_named(connection, account)
-        ledger.grant(connection, account_id=account_id, amount_micro=amount_micro, reason=reason)
-        now = ledger.credit(connection, account_id)
-    typer.echo(f"{account} has {ledger.credits_of(now.available_micro):f} credits available")
-
-
-def _micro(amount: str) -> int:
-    try:
-        micro = Decimal(amount) * ledger.CREDIT_MICRO
-    except InvalidOperation:
-        raise typer.BadParameter(f"{amount} is not a number") from None
-    if micro <= 0 or micro != int(micro) or micro >= 2**62:
-        raise typer.BadParameter("credits are positive, with at most 6 decimals")
-    return int(micro)

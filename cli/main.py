@@ -10,8 +10,9 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from cli.accounts import credits, keys
+from cli.accounts import accounts_commands, keys
 from cli.commands import COURIER_COMMAND, WORKER_COMMAND, api_command
+from cli.credits import credits
 from cli.state_dir import DEFAULT_STATE_DIR
 from core.errors import InkqueueError
 
@@ -41,6 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(accounts_commands, name="accounts")
 app.add_typer(keys, name="keys")
 app.add_typer(credits, name="credits")
 

@@ -194,19 +194,26 @@ def hold(connection: Connection, *, account_id: str, job_id: str, key_id: str | 
     Raises:
         InsufficientCredits: Fewer are available.
     """
-    check_available(_settled(connection, account_id), amount_micro)
+    _check_available(_settled(connection, account_id), amount_micro)
     post(
         connection,
         [Entry(account_id=account_id, kind=EntryKind.HOLD, amount_micro=amount_micro, job_id=job_id, key_id=key_id)],
     )
 
 
-def check_available(have: Credit, needed_micro: int) -> None:
-    """Judge whether these totals can pay.
+def check_funds(connection: Connection, account_id: str, needed_micro: int) -> None:
+    """Judge without a lock whether an account can pay at this moment.
 
     Raises:
-        InsufficientCredits: They cannot; the message tells spent credits from held ones.
+        InsufficientCredits: It cannot; the message tells spent credits from held ones.
     """
+    have = credit(connection, account_id)
+    if needed_micro > have.available_micro:
+        have = _settled(connection, account_id)
+    _check_available(have, needed_micro)
+
+
+def _check_available(have: Credit, needed_micro: int) -> None:
     if needed_micro <= have.available_micro:
         return
     amounts = (

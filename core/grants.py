@@ -7,7 +7,7 @@ equals the lower priority number, then promotional before paid, then the oldest.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 
@@ -49,6 +49,19 @@ class Payment:
     amount_micro: int
     #: The one grant that bears it; None: whichever comes first.
     grant_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrantView:
+    """A grant that has something left."""
+
+    id: str
+    category: Category
+    amount_micro: int
+    remaining_micro: int
+    effective_at: datetime
+    expires_at: datetime | None
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +142,14 @@ def _shares(payment: Payment, grant_ids: Sequence[str], left: dict[str, int]) ->
             return
     if needed_micro:
         raise InkqueueError(f"the grants of {payment.account_id} are smaller than its balance; see inkqueue audit")
+
+
+def left(connection: Connection, account_id: str) -> list[GrantView]:
+    """Grants that have something left, in the order in which they pay, those of the future too."""
+    columns = [getattr(GrantRow, field.name) for field in fields(GrantView)]
+    query = select(*columns).where(GrantRow.account_id == account_id, GrantRow.remaining_micro > 0).order_by(*_ORDER)
+    rows = connection.execute(query).mappings()
+    return [GrantView(**dict(row) | {"category": Category(row["category"])}) for row in rows]
 
 
 def is_due() -> ColumnElement[bool]:

@@ -55,7 +55,7 @@ def submit(caller: Caller, new: NewJob) -> str:
     held_micro = credits.LINE_PRICE_MICRO * len(new.images)
     with transaction() as connection:
         # Judged again under the lock below; here it keeps those who cannot pay from filling the disk.
-        credits.check_available(credits.credit(connection, caller.account_id), held_micro)
+        credits.check_funds(connection, caller.account_id, held_micro)
     job_files.put_images(job_id, {i: image.data for i, image in zip(image_ids, new.images, strict=True)})
     try:
         with transaction() as connection:

@@ -1,0 +1,22 @@
+"""Which database the commands that look after accounts work on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.state_dir import DEFAULT_STATE_DIR, running_database
+
+
+def reach_database(
+    state_dir: Annotated[
+        Path, typer.Option(help="Folder of a running `inkqueue up`, where DATABASE_URL names no database.")
+    ] = DEFAULT_STATE_DIR,
+) -> None:
+    """Name the database of a running `inkqueue up` to the settings, unless DATABASE_URL names one already."""
+    url = running_database(state_dir)
+    if url and not os.environ.get("DATABASE_URL"):
+        os.environ["DATABASE_URL"] = url
