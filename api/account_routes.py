@@ -6,12 +6,15 @@ from flask import Response, jsonify
 from flask_openapi3 import APIBlueprint, Tag
 
 from api.auth import authenticate, caller
+from api.credit_schemas import PricingBody
 from api.problems import ERROR_RESPONSES
 from api.schemas import CreditsBody, ModelBody, ModelListBody, ModelPath
 from core import credits
 from core.database import transaction
 from core.errors import ModelNotFound
 from core.leases import served_models
+from core.prices import price_list
+from core.settings import settings
 
 account_routes = APIBlueprint(
     "account", __name__, url_prefix="/v1", abp_security=[{"api_key": []}], abp_responses=ERROR_RESPONSES
@@ -35,6 +38,14 @@ def get_model(path: ModelPath) -> Response:
     if path.model_id not in served:
         raise ModelNotFound(f"no worker serves a model {path.model_id}")
     return jsonify(ModelBody.of(served[path.model_id]).model_dump())
+
+
+@account_routes.get("/pricing", tags=[Tag(name="Credits")], responses={200: PricingBody})
+def get_pricing() -> Response:
+    """Look at what a line costs, by model, mode and priority."""
+    prices = price_list()
+    models = dict.fromkeys((*settings().models, *prices.models))
+    return jsonify(PricingBody.of(prices, models).model_dump())
 
 
 @account_routes.get("/credits", tags=[Tag(name="Credits")], responses={200: CreditsBody})

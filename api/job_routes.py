@@ -9,6 +9,7 @@ from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel
 
 from api.auth import authenticate, caller
+from api.credit_schemas import DryRunQuery, QuoteBody, ReceiptBody
 from api.problems import ERROR_RESPONSES
 from api.schemas import (
     DeletedBody,
@@ -27,6 +28,8 @@ from api.waiting import job_waits
 from core import jobs
 from core.database import transaction
 from core.job_views import image_page, job_view, list_jobs
+from core.quotes import quote
+from core.receipts import receipt
 from core.states import Status
 from core.transcript import whole_text
 
@@ -45,14 +48,17 @@ _TRANSCRIPT_FORMS = {"text/plain": {"schema": {"type": "string"}}, "application/
 _POLL_AFTER_S = 1
 
 
-@job_routes.post("", responses={202: JobBody})
-def submit_job() -> Response:
-    """Submit a job.
+@job_routes.post("", responses={200: QuoteBody, 202: JobBody})
+def submit_job(query: DryRunQuery) -> Response:
+    """Submit a job, or with `dry_run=1` learn what it would cost.
 
     Images come as files of a form (field `image`, once or many times), as JSON, or one as the body itself; then its
     options are query parameters. The answer is the job; `Location` tells where to poll it.
     """
-    job_id = jobs.submit(caller(), read_submission(request))
+    new = read_submission(request)
+    if query.dry_run:
+        return _quote(new)
+    job_id = jobs.submit(caller(), new)
     answer = _job(job_id)
     answer.status_code = HTTPStatus.ACCEPTED
     answer.headers["Location"] = f"/v1/jobs/{job_id}"
@@ -128,6 +134,27 @@ def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
     if query.format == "json":
         return _json(ImageListBody(data=[ImageBody.of(image) for image in images], has_more=False, next_cursor=None))
     return Response(whole_text([image.text for image in images]) + "\n", mimetype="text/plain")
+
+
+@job_routes.get("/<job_id>/receipt", responses={200: ReceiptBody})
+def get_receipt(path: JobPath) -> Response:
+    """Get what a job cost, entry by entry; it stays when the job is deleted."""
+    with transaction() as connection:
+        return _json(ReceiptBody.of(receipt(connection, caller(), path.job_id)))
+
+
+def _quote(new: jobs.NewJob) -> Response:
+    with transaction() as connection:
+        priced = quote(
+            connection,
+            caller(),
+            [image.header for image in new.images],
+            model=new.model,
+            mode=new.mode,
+            priority=new.priority,
+            max_lines=new.max_lines,
+        )
+    return _json(QuoteBody.of(priced))
 
 
 def _job(job_id: str) -> Response:

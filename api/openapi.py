@@ -30,7 +30,7 @@ def describe_submission(app: OpenAPI) -> None:
         }
         for name, schema in options["properties"].items()
         if name != "metadata"
-    ]
+    ] + [parameter for parameter in operation.get("parameters", []) if parameter["name"] == "dry_run"]
 
 
 def _bodies(options: dict[str, Any]) -> dict[str, Any]:

@@ -239,6 +239,7 @@ class UrlsBody(BaseModel):
 
     self: str
     cancel: str
+    receipt: str
     transcript: str
 
 
@@ -286,13 +287,14 @@ class JobBody(BaseModel):
             text=job.text,
             images=[ImageBody.of(image) for image in job.images],
             usage=UsageBody(
-                lines=job.lines_charged, credits=_credits(job.charged_micro), held=_credits(job.held_micro)
+                lines=job.lines_charged, credits=shown_credits(job.charged_micro), held=shown_credits(job.held_micro)
             ),
             metadata=job.metadata,
             error=FailureBody.of(job.error),
             urls=UrlsBody(
                 self=f"/v1/jobs/{job.id}",
                 cancel=f"/v1/jobs/{job.id}/cancel",
+                receipt=f"/v1/jobs/{job.id}/receipt",
                 transcript=f"/v1/jobs/{job.id}/transcript",
             ),
         )
@@ -336,9 +338,9 @@ class CreditsBody(BaseModel):
     def of(cls, credit: Credit) -> CreditsBody:
         """Render an account's totals."""
         return cls(
-            balance=_credits(credit.balance_micro),
-            held=_credits(credit.held_micro),
-            available=_credits(credit.available_micro),
+            balance=shown_credits(credit.balance_micro),
+            held=shown_credits(credit.held_micro),
+            available=shown_credits(credit.available_micro),
         )
 
 
@@ -383,6 +385,7 @@ class ReadyBody(BaseModel):
     degraded: list[Literal["redis", "worker", "courier"]] = Field(description="What else is down or not warm.")
 
 
-def _credits(amount_micro: int) -> int | float:
+def shown_credits(amount_micro: int) -> int | float:
+    """Micro-credits as a JSON number of credits, with at most 6 decimals."""
     whole, rest = divmod(amount_micro, CREDIT_MICRO)
     return amount_micro / CREDIT_MICRO if rest else whole

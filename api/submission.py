@@ -31,6 +31,8 @@ from core.settings import settings
 from core.states import Mode, Priority
 
 _Judged = TypeVar("_Judged")
+#: Query parameters that are no options of the job.
+_NO_OPTIONS = frozenset({"dry_run"})
 _METADATA_FIELD = re.compile(r"metadata\[(.+)\]")
 #: As long as a caller's own key may be.
 _MAX_KEY = 256
@@ -126,7 +128,7 @@ def _read_raw(request: Request) -> tuple[JobOptions, list[_Sent]]:
             f"the Content-Type {request.mimetype or '(none)'} is not understood: send application/json, "
             "multipart/form-data, or the image itself as image/..."
         )
-    options = _options(request.args.items(multi=True))
+    options = _options((name, value) for name, value in request.args.items(multi=True) if name not in _NO_OPTIONS)
     return options, [_Sent(data=_whole_body(request), key=None, param=None)]
 
 

@@ -189,6 +189,16 @@ def still_ours(claims: Collection[Claim]) -> set[str]:
         return set(connection.execute(_standing(claims)).scalars())
 
 
+def count_ahead(connection: Connection, model: str, priority: Priority, *, most: int) -> int:
+    """How many images wait for a model that are at least as urgent as this, counted up to `most`."""
+    ahead = (
+        select(ImageRow.id)
+        .where(ImageRow.status == Status.QUEUED, ImageRow.model == model, ImageRow.priority <= priority)
+        .limit(most)
+    )
+    return connection.execute(select(func.count()).select_from(ahead.subquery())).scalar_one()
+
+
 def waiting_images(connection: Connection, *, most: int) -> dict[str, int]:
     """How many images wait for each model, counted up to `most`."""
     rows = connection.execute(_WAITING, {"most": most})

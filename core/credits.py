@@ -22,8 +22,6 @@ from core.tables import AccountRow, GrantRow, LedgerRow
 
 #: Micro-credits in one credit.
 CREDIT_MICRO = 1_000_000
-#: What reading one line costs.
-LINE_PRICE_MICRO = CREDIT_MICRO
 
 
 class EntryKind(StrEnum):
@@ -65,6 +63,9 @@ class Entry:
     image_id: str | None = None
     key_id: str | None = None
     reason: str | None = None
+    model: str | None = None
+    #: How many lines a capture pays for.
+    lines: int | None = None
     #: The grant that comes or expires by it.
     grant_id: str | None = None
 
@@ -135,6 +136,8 @@ def _write(connection: Connection, entries: Sequence[Entry]) -> Sequence[int]:
                     "image_id": entry.image_id,
                     "key_id": entry.key_id,
                     "reason": entry.reason,
+                    "model": entry.model,
+                    "lines": entry.lines,
                 }
                 for entry in entries
             ],
@@ -194,11 +197,20 @@ def hold(connection: Connection, *, account_id: str, job_id: str, key_id: str | 
     Raises:
         InsufficientCredits: Fewer are available.
     """
-    _check_available(_settled(connection, account_id), amount_micro)
+    check_hold(connection, account_id=account_id, amount_micro=amount_micro)
     post(
         connection,
         [Entry(account_id=account_id, kind=EntryKind.HOLD, amount_micro=amount_micro, job_id=job_id, key_id=key_id)],
     )
+
+
+def check_hold(connection: Connection, *, account_id: str, amount_micro: int) -> None:
+    """Judge whether so much more can be held; the account stays locked until the transaction ends.
+
+    Raises:
+        InsufficientCredits: Fewer are available.
+    """
+    _check_available(_settled(connection, account_id), amount_micro)
 
 
 def check_funds(connection: Connection, account_id: str, needed_micro: int) -> None:

@@ -14,6 +14,7 @@ from core.database import transaction
 from core.errors import AlreadyFinished, Gone, NotFound, Unavailable
 from core.ids import new_id
 from core.images import ImageHeader
+from core.prices import Price, held_lines, price_list
 from core.states import Mode, Priority, Status
 from core.tables import ImageRow, JobRow
 
@@ -52,14 +53,15 @@ def submit(caller: Caller, new: NewJob) -> str:
     """
     job_id = new_id("job")
     image_ids = [new_id("img") for _ in new.images]
-    held_micro = credits.LINE_PRICE_MICRO * len(new.images)
+    price = price_list().price(new.model, new.mode, new.priority)
+    held_micro = price.line_micro * held_lines(new.mode, images=len(new.images), max_lines=new.max_lines)
     with transaction() as connection:
         # Judged again under the lock below; here it keeps those who cannot pay from filling the disk.
         credits.check_funds(connection, caller.account_id, held_micro)
     job_files.put_images(job_id, {i: image.data for i, image in zip(image_ids, new.images, strict=True)})
     try:
         with transaction() as connection:
-            _insert(connection, caller, new, job_id, image_ids, held_micro)
+            _insert(connection, caller, new, job_id, image_ids, price)
             credits.hold(
                 connection,
                 account_id=caller.account_id,
@@ -75,8 +77,9 @@ def submit(caller: Caller, new: NewJob) -> str:
 
 
 def _insert(
-    connection: Connection, caller: Caller, new: NewJob, job_id: str, image_ids: Sequence[str], held_micro: int
+    connection: Connection, caller: Caller, new: NewJob, job_id: str, image_ids: Sequence[str], price: Price
 ) -> None:
+    image_held_micro = price.line_micro * held_lines(new.mode, images=1, max_lines=new.max_lines)
     connection.execute(
         insert(JobRow).values(
             id=job_id,
@@ -89,7 +92,9 @@ def _insert(
             max_lines=new.max_lines,
             caller_metadata=dict(new.metadata),
             images_total=len(new.images),
-            held_micro=held_micro,
+            held_micro=image_held_micro * len(new.images),
+            line_price_micro=price.line_micro,
+            price_version=price.version,
         )
     )
     connection.execute(
@@ -108,7 +113,7 @@ def _insert(
                 "width": image.header.width,
                 "height": image.header.height,
                 "content_type": image.header.content_type,
-                "held_micro": credits.LINE_PRICE_MICRO,
+                "held_micro": image_held_micro,
             }
             for position, (image_id, image) in enumerate(zip(image_ids, new.images, strict=True))
         ],
@@ -182,7 +187,7 @@ def _cancel_images(connection: Connection, caller: Caller, job_id: str) -> list[
         .returning(ImageRow.id, ImageRow.held_micro)
     ).all()
     released_micro = sum(row.held_micro for row in ended)
-    connection.execute(
+    job = connection.execute(
         update(JobRow)
         .where(JobRow.id == job_id)
         .values(
@@ -192,7 +197,8 @@ def _cancel_images(connection: Connection, caller: Caller, job_id: str) -> list[
             images_done=JobRow.images_done + len(ended),
             held_micro=JobRow.held_micro - released_micro,
         )
-    )
+        .returning(JobRow.key_id, JobRow.model)
+    ).one()
     credits.post(
         connection,
         [
@@ -202,6 +208,8 @@ def _cancel_images(connection: Connection, caller: Caller, job_id: str) -> list[
                 amount_micro=row.held_micro,
                 job_id=job_id,
                 image_id=row.id,
+                key_id=job.key_id,
+                model=job.model,
             )
             for row in ended
         ],

@@ -7,19 +7,35 @@ skips those that are held (`SKIP LOCKED`) instead of waiting.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
 from core.tables import JobRow
 
 
-def lock_jobs(connection: Connection, job_ids: Collection[str]) -> dict[str, str]:
-    """Keep these jobs as they are until the transaction ends; return each one's account id."""
+@dataclass(frozen=True, kw_only=True)
+class LockedJob:
+    """What stays the same of a job from its submission on: who pays, and how much a line."""
+
+    account_id: str
+    key_id: str
+    model: str
+    line_price_micro: int
+
+
+def lock_jobs(connection: Connection, job_ids: Collection[str]) -> dict[str, LockedJob]:
+    """Keep these jobs as they are until the transaction ends."""
     # Not a full lock: nothing refers to another key of a job, so that foreign keys need not wait.
     rows = connection.execute(
-        select(JobRow.id, JobRow.account_id)
+        select(JobRow.id, JobRow.account_id, JobRow.key_id, JobRow.model, JobRow.line_price_micro)
         .where(JobRow.id.in_(job_ids))
         .order_by(JobRow.id)
         .with_for_update(key_share=True)
     )
-    return {row.id: row.account_id for row in rows}
+    return {
+        row.id: LockedJob(
+            account_id=row.account_id, key_id=row.key_id, model=row.model, line_price_micro=row.line_price_micro
+        )
+        for row in rows
+    }

@@ -12,7 +12,7 @@ from core import credits, notices
 from core.credits import Entry, EntryKind
 from core.database import transaction
 from core.errors import InkqueueError
-from core.locks import lock_jobs
+from core.locks import LockedJob, lock_jobs
 from core.states import Status, ended_as
 from core.tables import ImageRow, JobRow, LineRow
 from core.transcript import Flag, Line
@@ -44,13 +44,15 @@ def finish(outcomes: Sequence[Outcome]) -> None:
 
 def finish_in(connection: Connection, outcomes: Sequence[Outcome]) -> list[str]:
     """Do what `finish` does inside a transaction of the caller's; return the jobs to tell of."""
-    accounts = lock_jobs(connection, {outcome.job_id for outcome in outcomes})
+    jobs = lock_jobs(connection, {outcome.job_id for outcome in outcomes})
     held = _end_images(connection, outcomes)
     accepted = [outcome for outcome in outcomes if outcome.image_id in held]
     if not accepted:
         return []
     _insert_lines(connection, accepted)
-    entries = [entry for outcome in accepted for entry in _entries(outcome, accounts, held[outcome.image_id])]
+    entries = [
+        entry for outcome in accepted for entry in _entries(outcome, jobs[outcome.job_id], held[outcome.image_id])
+    ]
     _count(connection, accepted, entries)
     credits.post(connection, entries)
     return list({outcome.job_id for outcome in accepted})
@@ -109,16 +111,19 @@ def _insert_lines(connection: Connection, outcomes: Iterable[Outcome]) -> None:
         connection.execute(insert(LineRow), rows)
 
 
-def _entries(outcome: Outcome, accounts: dict[str, str], held_micro: int) -> list[Entry]:
-    captured_micro = outcome.charged_lines * credits.LINE_PRICE_MICRO
+def _entries(outcome: Outcome, job: LockedJob, held_micro: int) -> list[Entry]:
+    captured_micro = outcome.charged_lines * job.line_price_micro
     amounts = {EntryKind.CAPTURE: captured_micro, EntryKind.RELEASE: held_micro - captured_micro}
     return [
         Entry(
-            account_id=accounts[outcome.job_id],
+            account_id=job.account_id,
+            key_id=job.key_id,
             kind=kind,
             amount_micro=amount_micro,
             job_id=outcome.job_id,
             image_id=outcome.image_id,
+            model=job.model,
+            lines=outcome.charged_lines if kind is EntryKind.CAPTURE else None,
         )
         for kind, amount_micro in amounts.items()
         if amount_micro

@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     signup_grant_credits: Annotated[int, Field(ge=0)] = 1000
     """Credits that a new account starts with; one credit reads one line."""
 
+    prices: Path = Path(__file__).resolve().parent / "prices.toml"
+    """File of the prices; copy the one that comes with the service, and raise its version with each change."""
+
     api_threads: Annotated[int, Field(ge=8, le=1024)] = 128
     """Requests that one API process answers at once, waiting ones included."""
 

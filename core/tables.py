@@ -99,6 +99,9 @@ class JobRow(Base):
     lines_charged: Mapped[int] = mapped_column(server_default="0")
     held_micro: Mapped[int]
     charged_micro: Mapped[int] = mapped_column(server_default="0")
+    #: The price in force when it was submitted, and the list that it comes from.
+    line_price_micro: Mapped[int] = mapped_column(server_default="1000000")
+    price_version: Mapped[str] = mapped_column(server_default="first")
     deleted_at: Mapped[datetime | None]
     #: When the stored files of a deleted job were gone.
     purged_at: Mapped[datetime | None]
@@ -113,6 +116,8 @@ class ImageRow(Base):
         Index(
             "images_waiting", "model", "priority", "account_id", "sequence", postgresql_where=text("status = 'queued'")
         ),
+        # Small and cheap to keep: it only has to find what ended in the last minutes.
+        Index("images_finished", "finished_at", postgresql_using="brin", postgresql_with={"autosummarize": "on"}),
         Index("images_running", "worker_id", postgresql_where=text("status = 'running'")),
         Index("images_running_of_account", "account_id", "model", postgresql_where=text("status = 'running'")),
     )
@@ -142,6 +147,8 @@ class ImageRow(Base):
     height: Mapped[int]
     content_type: Mapped[str]
     held_micro: Mapped[int]
+    #: Boxes of the lines that were found on a page, in reading order; None until then.
+    layout: Mapped[list[Any] | None]
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
 
@@ -203,8 +210,10 @@ class LedgerRow(Base):
             "image_id",
             "kind",
             unique=True,
-            postgresql_where=text("image_id IS NOT NULL"),
+            postgresql_where=text("image_id IS NOT NULL AND reason IS DISTINCT FROM 'layout'"),
         ),
+        Index("ledger_one_layout_an_image", "image_id", unique=True, postgresql_where=text("reason = 'layout'")),
+        Index("ledger_captures_of_account", "account_id", "created_at", postgresql_where=text("kind = 'capture'")),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
@@ -215,6 +224,9 @@ class LedgerRow(Base):
     image_id: Mapped[str | None]
     key_id: Mapped[str | None]
     reason: Mapped[str | None]
+    #: What a capture was for; jobs may be gone when a report is asked for.
+    lines: Mapped[int | None]
+    model: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

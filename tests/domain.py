@@ -49,14 +49,13 @@ def submit_lines(
     priority: Priority = Priority.NORMAL,
     model: str = MODEL,
     data: bytes | None = None,
+    mode: Mode = Mode.AUTO,
 ) -> str:
-    """A job of so many lines; its id."""
+    """A job of so many lines, or pages of at most 40; its id."""
     data = data or png()
     header = inspect_image(data, max_bytes=10**7, max_pixels=10**7)
     images = [NewImage(data=data, header=header, key=f"line-{index}") for index in range(lines)]
-    return submit(
-        caller, NewJob(model=model, mode=Mode.AUTO, priority=priority, max_lines=40, metadata={}, images=images)
-    )
+    return submit(caller, NewJob(model=model, mode=mode, priority=priority, max_lines=40, metadata={}, images=images))
 
 
 def read_line(text_read: str = "irlandais", *, flags: Sequence[Flag] = ()) -> Line:

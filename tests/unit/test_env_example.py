@@ -63,4 +63,4 @@ def test_an_example_without_its_comment_signs_changes_nothing(monkeypatch: pytes
     usual = Settings().model_dump()
     for name, value in re.findall(r"^#([A-Z_]+)=(.*)$", _EXAMPLE, re.MULTILINE):
         monkeypatch.setenv(name, value)
-    assert Settings().model_dump() == usual | {"model_dir": Path("models")}
+    assert Settings().model_dump() == usual | {"model_dir": Path("models"), "prices": Path("core/prices.toml")}

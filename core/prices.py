@@ -1,0 +1,104 @@
+"""The price list: what one line costs by model, mode and priority, out of one file that people can read."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.settings import settings
+from core.states import Mode, Priority
+
+_MICRO = 1_000_000
+#: What is never charged, for people.
+FREE = (
+    "images that failed",
+    "images that were canceled or expired",
+    "blank lines",
+    "a request that repeats an Idempotency-Key",
+)
+#: A free line would leave no entry, so that nothing would tell that it was read.
+_Credits = Annotated[Decimal, Field(gt=0, le=1_000_000, decimal_places=6)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _ByPriority(_Strict):
+    interactive: _Credits
+    normal: _Credits
+    bulk: _Credits
+
+
+class _ByMode(_Strict):
+    line: _ByPriority
+    auto: _ByPriority
+    page: _ByPriority
+
+
+class _Exception(_Strict):
+    line: _ByPriority | None = None
+    auto: _ByPriority | None = None
+    page: _ByPriority | None = None
+
+
+class _File(_Strict):
+    version: str = Field(min_length=1, max_length=64)
+    default: _ByMode
+    models: dict[str, _Exception] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """What one line of a job costs, and by which list."""
+
+    line_micro: int
+    version: str
+
+
+class PriceList:
+    """All prices of one version.
+
+    Args:
+        path: The file; `core/prices.toml` says how it is written.
+
+    Raises:
+        ValueError: The file is no price list.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = _File.model_validate(tomllib.loads(path.read_text(), parse_float=Decimal))
+
+    @property
+    def version(self) -> str:
+        """The name of this list."""
+        return self._file.version
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Models that have prices of their own."""
+        return tuple(self._file.models)
+
+    def price(self, model: str, mode: Mode, priority: Priority) -> Price:
+        """What one line costs now."""
+        exception = self._file.models.get(model, _Exception())
+        row: _ByPriority = getattr(exception, mode.value) or getattr(self._file.default, mode.value)
+        credits: Decimal = getattr(row, priority.label)
+        return Price(line_micro=int(credits * _MICRO), version=self.version)
+
+
+@lru_cache(maxsize=1)
+def price_list() -> PriceList:
+    """The prices of this process, read once."""
+    return PriceList(settings().prices)
+
+
+def held_lines(mode: Mode, *, images: int, max_lines: int) -> int:
+    """Lines that a job of so many images holds at first: a page its ceiling, any other image one."""
+    return images * (max_lines if mode is Mode.PAGE else 1)
