@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response as PlainResponse
 from api.account_routes import account_routes
 from api.health_routes import health_routes
 from api.job_routes import job_routes
+from api.key_routes import key_routes
 from api.openapi import describe_submission
 from api.problems import malformed, register_error_handlers
 from api.request_log import register_request_log
@@ -38,7 +39,7 @@ def create_app() -> OpenAPI:
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     register_request_log(app)
     register_error_handlers(app)
-    for routes in (job_routes, account_routes, health_routes):
+    for routes in (job_routes, account_routes, key_routes, health_routes):
         app.register_api(routes)
     describe_submission(app)
     app.add_url_rule("/openapi.json", "openapi_json", lambda: _openapi(app))

@@ -7,24 +7,48 @@ from typing import cast
 from flask import g, request
 
 from core import accounts
-from core.accounts import Caller
+from core.accounts import Caller, Scope
 from core.database import transaction
-from core.errors import InvalidApiKey
+from core.errors import InvalidApiKey, MissingScope
 
 
 def authenticate() -> None:
     """Find the caller of the present request by its key, before anything else of the request is read.
 
-    Asked of Postgres each time, so that a revoked key stops at once in every process.
+    Asked of Postgres each time, so that a revoked key stops at once in every process. Who only looks needs the scope
+    `read`, anybody else `jobs`; each scope holds those below it.
 
     Raises:
-        InvalidApiKey: The key is missing, unknown or revoked.
+        InvalidApiKey: The key is missing, unknown, expired or revoked.
+        MissingScope: The key may not do this.
     """
+    _identify()
+    _require(Scope.READ if request.method in ("GET", "HEAD") else Scope.JOBS)
+
+
+def authenticate_admin() -> None:
+    """Find the caller of the present request, which must hold the scope `admin`.
+
+    Raises:
+        InvalidApiKey: The key is missing, unknown, expired or revoked.
+        MissingScope: The key may not do this.
+    """
+    _identify()
+    _require(Scope.ADMIN)
+
+
+def _identify() -> None:
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key:
         raise InvalidApiKey("send the API key as: Authorization: Bearer ink_...")
     with transaction() as connection:
         g.caller = accounts.caller_of(connection, key.strip())
+
+
+def _require(scope: Scope) -> None:
+    if not caller().may(scope):
+        held = ", ".join(sorted(caller().scopes)) or "none"
+        raise MissingScope(f"this needs a key with the scope {scope}; this key has: {held}")
 
 
 def caller() -> Caller:

@@ -15,6 +15,8 @@ _STATUS: dict[type[errors.InkqueueError], int] = {
     errors.MalformedRequest: 400,
     errors.InvalidApiKey: 401,
     errors.InsufficientCredits: 402,
+    errors.KeyBudgetExceeded: 402,
+    errors.MissingScope: 403,
     errors.NotFound: 404,
     errors.ModelNotFound: 404,
     errors.AlreadyFinished: 409,
@@ -29,7 +31,13 @@ _STATUS: dict[type[errors.InkqueueError], int] = {
     errors.Unavailable: 503,
 }
 #: OpenAI's word for each kind of error; its clients choose their exception by the status.
-_TYPE = {401: "authentication_error", 402: "insufficient_credits", 500: "server_error", 503: "server_error"}
+_TYPE = {
+    401: "authentication_error",
+    402: "insufficient_credits",
+    403: "permission_error",
+    500: "server_error",
+    503: "server_error",
+}
 _RETRY_AFTER_S = 2
 #: For the description of the API: what any path may answer beside its success.
 ERROR_RESPONSES: ResponseDict = dict.fromkeys((400, 401, 402, 404, 405, 409, 410, 413, 415, 422, 500, 503), ErrorBody)

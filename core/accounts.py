@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_skip
 
 from core import credits
@@ -18,6 +20,19 @@ from core.tables import AccountRow, KeyRow
 
 _KEY_PREFIX = "ink_"
 _KEY_BYTES = 32
+#: When a key was last used is known to the minute, so that not every request writes.
+_USED_TO = timedelta(minutes=1)
+
+
+class Scope(StrEnum):
+    """What a key may do; each holds those above it."""
+
+    #: Look at jobs, credits, models, reports.
+    READ = "read"
+    #: Submit, cancel and delete jobs.
+    JOBS = "jobs"
+    #: Make, rotate and revoke the account's keys.
+    ADMIN = "admin"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +41,26 @@ class Caller:
 
     account_id: str
     key_id: str
+    scopes: frozenset[str] = frozenset(Scope)
+    #: Limits of the key's own, by the name of the account's setting.
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+    def may(self, scope: Scope) -> bool:
+        """Whether the key holds this scope or a wider one."""
+        wider = list(Scope)[list(Scope).index(scope) :]
+        return not self.scopes.isdisjoint(wider)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyTerms:
+    """What a new key may do."""
+
+    scopes: frozenset[Scope] = frozenset(Scope)
+    #: None: never.
+    expires_at: datetime | None = None
+    #: None: no cap.
+    monthly_cap_micro: int | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,15 +138,29 @@ def suspend(connection: Connection, account_id: str, *, suspended: bool = True) 
     )
 
 
-def create_key(connection: Connection, *, account_id: str, name: str) -> str:
+def create_key(connection: Connection, *, account_id: str, name: str, terms: KeyTerms | None = None) -> str:
     """Make a key and return it; this is the only time that it is seen."""
-    key = _KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
+    key = new_secret()
+    terms = terms or KeyTerms()
     connection.execute(
         insert(KeyRow).values(
-            id=new_id("key"), account_id=account_id, name=name, sha256=_sha256(key), last_four=key[-4:]
+            id=new_id("key"),
+            account_id=account_id,
+            name=name,
+            sha256=hash_key(key),
+            last_four=key[-4:],
+            scopes=sorted(terms.scopes),
+            expires_at=terms.expires_at,
+            monthly_cap_micro=terms.monthly_cap_micro,
+            limits=dict(terms.limits),
         )
     )
     return key
+
+
+def new_secret() -> str:
+    """A key that nobody has."""
+    return _KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
 
 
 def list_keys(connection: Connection) -> list[ApiKey]:
@@ -151,20 +200,45 @@ def caller_of(connection: Connection, key: str) -> Caller:
     """Who holds this key.
 
     Raises:
-        InvalidApiKey: Nobody does, or the key was revoked, or the account is suspended.
+        InvalidApiKey: Nobody does, or the key was revoked or has expired, or the account is suspended.
     """
+    sha256 = hash_key(key)
+    unused = or_(KeyRow.last_used_at.is_(None), KeyRow.last_used_at < func.now() - _USED_TO)
     row = connection.execute(
-        select(KeyRow.account_id, KeyRow.id, AccountRow.suspended_at)
+        select(
+            KeyRow.account_id,
+            KeyRow.id,
+            KeyRow.scopes,
+            KeyRow.limits,
+            unused.label("unused"),
+            AccountRow.suspended_at,
+        )
         .join(AccountRow, AccountRow.id == KeyRow.account_id)
-        .where(KeyRow.sha256 == _sha256(key), KeyRow.revoked_at.is_(None))
+        .where(
+            or_(
+                KeyRow.sha256 == sha256,
+                and_(KeyRow.previous_sha256 == sha256, KeyRow.previous_until > func.now()),
+            ),
+            KeyRow.revoked_at.is_(None),
+            or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > func.now()),
+        )
     ).one_or_none()
     if row is None:
-        raise InvalidApiKey("the API key is unknown or was revoked")
+        raise InvalidApiKey("the API key is unknown, has expired or was revoked")
     if row.suspended_at is not None:
         raise InvalidApiKey("the account is suspended; ask whoever runs this service")
-    return Caller(account_id=row.account_id, key_id=row.id)
+    if row.unused:
+        _note_use(connection, row.id)
+    return Caller(account_id=row.account_id, key_id=row.id, scopes=frozenset(row.scopes), limits=row.limits)
 
 
-def _sha256(key: str) -> bytes:
+def _note_use(connection: Connection, key_id: str) -> None:
+    # A key whose totals are just being moved is used anyway: waiting for it here would slow down every request.
+    free = select(KeyRow.id).where(KeyRow.id == key_id).with_for_update(skip_locked=True, key_share=True)
+    connection.execute(update(KeyRow).where(KeyRow.id.in_(free.scalar_subquery())).values(last_used_at=func.now()))
+
+
+def hash_key(key: str) -> bytes:
+    """What is kept of a key."""
     # 256 random bits cannot be guessed, so that a fast hash is enough (a slow one is for passwords).
     return hashlib.sha256(key.encode()).digest()

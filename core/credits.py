@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, exists, insert, select, update
 
-from core import grants
+from core import grants, key_totals
 from core.errors import InsufficientCredits, NotFound
 from core.grants import Payment, Terms
 from core.tables import AccountRow, GrantRow, LedgerRow
@@ -120,7 +120,20 @@ def post(connection: Connection, entries: Sequence[Entry]) -> None:
                 held_micro=AccountRow.held_micro + held[account_id],
             )
         )
+    key_totals.move(connection, _key_changes(entries))
     _move_grants(connection, entries, ledger_ids)
+
+
+def _key_changes(entries: Sequence[Entry]) -> dict[str, key_totals.Change]:
+    return {
+        key_id: key_totals.Change(
+            held_micro=sum(entry.held_change_micro for entry in entries if entry.key_id == key_id),
+            captured_micro=sum(
+                entry.amount_micro for entry in entries if entry.key_id == key_id and entry.kind is EntryKind.CAPTURE
+            ),
+        )
+        for key_id in {entry.key_id for entry in entries if entry.key_id is not None}
+    }
 
 
 def _write(connection: Connection, entries: Sequence[Entry]) -> Sequence[int]:
@@ -196,21 +209,25 @@ def hold(connection: Connection, *, account_id: str, job_id: str, key_id: str | 
 
     Raises:
         InsufficientCredits: Fewer are available.
+        KeyBudgetExceeded: The key would pass its cap of this month.
     """
-    check_hold(connection, account_id=account_id, amount_micro=amount_micro)
+    check_hold(connection, account_id=account_id, key_id=key_id, amount_micro=amount_micro)
     post(
         connection,
         [Entry(account_id=account_id, kind=EntryKind.HOLD, amount_micro=amount_micro, job_id=job_id, key_id=key_id)],
     )
 
 
-def check_hold(connection: Connection, *, account_id: str, amount_micro: int) -> None:
+def check_hold(connection: Connection, *, account_id: str, key_id: str | None, amount_micro: int) -> None:
     """Judge whether so much more can be held; the account stays locked until the transaction ends.
 
     Raises:
         InsufficientCredits: Fewer are available.
+        KeyBudgetExceeded: The key would pass its cap of this month.
     """
     _check_available(_settled(connection, account_id), amount_micro)
+    if key_id is not None:
+        key_totals.check_cap(connection, key_id, amount_micro)
 
 
 def check_funds(connection: Connection, account_id: str, needed_micro: int) -> None:

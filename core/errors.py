@@ -40,6 +40,18 @@ class InsufficientCredits(InkqueueError):
     code = "insufficient_credits"
 
 
+class KeyBudgetExceeded(InkqueueError):
+    """The key has reached its spending cap of this month."""
+
+    code = "key_budget_exceeded"
+
+
+class MissingScope(InkqueueError):
+    """The key may not do this."""
+
+    code = "missing_scope"
+
+
 class NotFound(InkqueueError):
     """There is nothing here under that id."""
 

@@ -49,6 +49,7 @@ def submit(caller: Caller, new: NewJob) -> str:
 
     Raises:
         InsufficientCredits: The account cannot pay for it; nothing is kept.
+        KeyBudgetExceeded: The caller's key may not spend so much this month; nothing is kept.
         Unavailable: Postgres or the storage cannot be reached; nothing is kept.
     """
     job_id = new_id("job")

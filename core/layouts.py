@@ -11,7 +11,7 @@ from core import credits, notices
 from core.claims import Claim
 from core.credits import Entry, EntryKind
 from core.database import transaction
-from core.errors import InkqueueError, InsufficientCredits
+from core.errors import InkqueueError, InsufficientCredits, KeyBudgetExceeded
 from core.locks import LockedJob, lock_jobs
 from core.outcomes import Outcome, finish_in
 from core.states import Status
@@ -47,7 +47,7 @@ def lay_out(claim: Claim, lines: Sequence[BoundingBox]) -> tuple[BoundingBox, ..
             with connection.begin_nested():
                 _move_hold(connection, claim, job, job.line_price_micro * len(lines) - image.held_micro)
             _write(connection, claim, lines)
-        except InsufficientCredits as error:
+        except (InsufficientCredits, KeyBudgetExceeded) as error:
             changed = finish_in(connection, [_failure(claim, error)])
         else:
             changed = []
@@ -69,7 +69,7 @@ def _move_hold(connection: Connection, claim: Claim, job: LockedJob, change_micr
     for table, row_id in ((ImageRow, claim.image_id), (JobRow, claim.job_id)):
         connection.execute(update(table).where(table.id == row_id).values(held_micro=table.held_micro + change_micro))
     if change_micro > 0:
-        credits.check_hold(connection, account_id=job.account_id, amount_micro=change_micro)
+        credits.check_hold(connection, account_id=job.account_id, key_id=job.key_id, amount_micro=change_micro)
     entry = Entry(
         account_id=job.account_id,
         kind=EntryKind.HOLD if change_micro > 0 else EntryKind.RELEASE,

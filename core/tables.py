@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -53,12 +53,22 @@ class AccountRow(Base):
     held_micro: Mapped[int] = mapped_column(server_default="0")
     #: Since when its keys are refused.
     suspended_at: Mapped[datetime | None]
+    #: Image files of its jobs that have not been deleted.
+    stored_bytes: Mapped[int] = mapped_column(server_default="0")
 
 
 class KeyRow(Base):
     """An API key: only its hash is kept."""
 
     __tablename__ = "api_keys"
+    __table_args__ = (
+        Index(
+            "api_keys_previous",
+            "previous_sha256",
+            unique=True,
+            postgresql_where=text("previous_sha256 IS NOT NULL"),
+        ),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), index=True)
@@ -67,6 +77,19 @@ class KeyRow(Base):
     last_four: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     revoked_at: Mapped[datetime | None]
+    scopes: Mapped[list[str]] = mapped_column(server_default="{jobs,read,admin}")
+    expires_at: Mapped[datetime | None]
+    #: To the minute.
+    last_used_at: Mapped[datetime | None]
+    #: Most that its jobs may cost in a calendar month (UTC), in micro-credits; None: no cap.
+    monthly_cap_micro: Mapped[int | None]
+    #: What its jobs hold now; written only together with a ledger row.
+    held_micro: Mapped[int] = mapped_column(server_default="0")
+    #: Limits of its own, below the account's, by their name in `core/keys.py`.
+    limits: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    #: The secret before the last rotation, and until when it is still taken.
+    previous_sha256: Mapped[bytes | None]
+    previous_until: Mapped[datetime | None]
 
 
 class JobRow(Base):
@@ -75,6 +98,7 @@ class JobRow(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         Index("jobs_of_account", "account_id", "id"),
+        Index("jobs_in_flight", "account_id", "key_id", postgresql_where=text("status IN ('queued', 'running')")),
         Index("jobs_to_purge", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL AND purged_at IS NULL")),
     )
 
@@ -102,6 +126,8 @@ class JobRow(Base):
     #: The price in force when it was submitted, and the list that it comes from.
     line_price_micro: Mapped[int] = mapped_column(server_default="1000000")
     price_version: Mapped[str] = mapped_column(server_default="first")
+    #: Of its image files.
+    stored_bytes: Mapped[int] = mapped_column(server_default="0")
     deleted_at: Mapped[datetime | None]
     #: When the stored files of a deleted job were gone.
     purged_at: Mapped[datetime | None]
@@ -263,3 +289,14 @@ class SpendRow(Base):
     ledger_id: Mapped[int] = mapped_column(ForeignKey("ledger.id"), primary_key=True)
     grant_id: Mapped[str] = mapped_column(ForeignKey("credit_grants.id"), primary_key=True)
     amount_micro: Mapped[int]
+
+
+class KeyMonthRow(Base):
+    """What a key's jobs were charged in a month (UTC); written only together with a ledger row."""
+
+    __tablename__ = "key_months"
+
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    #: Its first day.
+    month: Mapped[date] = mapped_column(primary_key=True)
+    captured_micro: Mapped[int]

@@ -104,6 +104,14 @@ def assert_ledger_balances() -> None:
             id=account,
         ) == [(balance,)]
     assert not rows(
+        "SELECT api_keys.id FROM api_keys LEFT JOIN ledger "
+        "ON key_id = api_keys.id AND kind IN ('hold', 'capture', 'release') GROUP BY api_keys.id "
+        "HAVING coalesce(sum(CASE kind WHEN 'hold' THEN amount_micro ELSE -amount_micro END), 0) <> held_micro"
+    )
+    assert rows("SELECT key_id, sum(captured_micro) FROM key_months GROUP BY 1 ORDER BY 1") == rows(
+        "SELECT key_id, sum(amount_micro) FROM ledger WHERE kind = 'capture' GROUP BY 1 ORDER BY 1"
+    )
+    assert not rows(
         "SELECT id FROM credit_grants LEFT JOIN grant_spends ON grant_id = id GROUP BY id "
         "HAVING credit_grants.amount_micro - coalesce(sum(grant_spends.amount_micro), 0) <> remaining_micro"
     )

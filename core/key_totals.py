@@ -1,0 +1,76 @@
+"""What each key's jobs hold and were charged, and the monthly cap that is judged by it.
+
+Everything here runs under the account's lock; the totals move only together with ledger entries, and the audit
+recomputes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, cast, func, select, update
+from sqlalchemy import Date as SqlDate
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from core.errors import KeyBudgetExceeded
+from core.tables import KeyMonthRow, KeyRow
+
+#: Months are those of UTC, like every time of the service.
+THIS_MONTH: Final[ColumnElement[date]] = cast(func.date_trunc("month", func.timezone("UTC", func.now())), SqlDate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """How ledger entries that are written together move one key's totals."""
+
+    held_micro: int
+    captured_micro: int
+
+
+def move(connection: Connection, changes: Mapping[str, Change]) -> None:
+    """Move the totals of keys; the caller writes the ledger entries in the same transaction."""
+    for key_id, change in sorted(changes.items()):
+        if change.held_micro:
+            connection.execute(
+                update(KeyRow).where(KeyRow.id == key_id).values(held_micro=KeyRow.held_micro + change.held_micro)
+            )
+        if change.captured_micro:
+            _capture(connection, key_id, change.captured_micro)
+
+
+def _capture(connection: Connection, key_id: str, captured_micro: int) -> None:
+    row = upsert(KeyMonthRow).values(key_id=key_id, month=THIS_MONTH, captured_micro=captured_micro)
+    total: Any = KeyMonthRow.captured_micro + row.excluded.captured_micro
+    connection.execute(row.on_conflict_do_update(index_elements=["key_id", "month"], set_={"captured_micro": total}))
+
+
+def captured_this_month(key_id: SQLColumnExpression[str]) -> ColumnElement[int]:
+    """What a key's jobs were charged in this month, as a column."""
+    month = select(KeyMonthRow.captured_micro).where(KeyMonthRow.key_id == key_id, KeyMonthRow.month == THIS_MONTH)
+    return func.coalesce(month.scalar_subquery(), 0)
+
+
+def check_cap(connection: Connection, key_id: str, needed_micro: int) -> None:
+    """Judge whether a key may hold so much more: what it was charged this month and holds counts against its cap.
+
+    Raises:
+        KeyBudgetExceeded: It may not; the message tells what was charged from what running jobs hold.
+    """
+    row = connection.execute(
+        select(KeyRow.monthly_cap_micro, KeyRow.held_micro, captured_this_month(KeyRow.id).label("captured")).where(
+            KeyRow.id == key_id, KeyRow.monthly_cap_micro.is_not(None)
+        )
+    ).one_or_none()
+    if row is None or row.captured + row.held_micro + needed_micro <= row.monthly_cap_micro:
+        return
+    cap, captured, held, needed = (
+        Decimal(micro) / 1_000_000 for micro in (row.monthly_cap_micro, row.captured, row.held_micro, needed_micro)
+    )
+    raise KeyBudgetExceeded(
+        f"this key may spend {cap} credits a month: {captured} were charged, {held} are held by running jobs, "
+        f"{needed} more are needed"
+    )
