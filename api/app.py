@@ -13,6 +13,7 @@ from api.job_routes import job_routes
 from api.key_routes import key_routes
 from api.openapi import describe_submission
 from api.problems import malformed, register_error_handlers
+from api.rate_limits import register_rate_limit_headers
 from api.request_log import register_request_log
 from api.schemas import ErrorBody
 from core.logs import configure_logging
@@ -38,6 +39,7 @@ def create_app() -> OpenAPI:
     app.config["MAX_FORM_PARTS"] = 2000
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     register_request_log(app)
+    register_rate_limit_headers(app)
     register_error_handlers(app)
     for routes in (job_routes, account_routes, key_routes, health_routes):
         app.register_api(routes)

@@ -6,6 +6,7 @@ from typing import cast
 
 from flask import g, request
 
+from api.rate_limits import count_request
 from core import accounts
 from core.accounts import Caller, Scope
 from core.database import transaction
@@ -23,6 +24,7 @@ def authenticate() -> None:
         MissingScope: The key may not do this.
     """
     _identify()
+    count_request(caller())
     _require(Scope.READ if request.method in ("GET", "HEAD") else Scope.JOBS)
 
 
@@ -34,6 +36,7 @@ def authenticate_admin() -> None:
         MissingScope: The key may not do this.
     """
     _identify()
+    count_request(caller())
     _require(Scope.ADMIN)
 
 

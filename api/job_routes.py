@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from api.auth import authenticate, caller
 from api.credit_schemas import DryRunQuery, QuoteBody, ReceiptBody
 from api.problems import ERROR_RESPONSES
+from api.rate_limits import count_lines
 from api.schemas import (
     DeletedBody,
     ImageBody,
@@ -28,6 +29,7 @@ from api.waiting import job_waits
 from core import jobs
 from core.database import transaction
 from core.job_views import image_page, job_view, list_jobs
+from core.prices import held_lines
 from core.quotes import quote
 from core.receipts import receipt
 from core.states import Status
@@ -58,6 +60,7 @@ def submit_job(query: DryRunQuery) -> Response:
     new = read_submission(request)
     if query.dry_run:
         return _quote(new)
+    count_lines(caller(), held_lines(new.mode, images=len(new.images), max_lines=new.max_lines))
     job_id = jobs.submit(caller(), new)
     answer = _job(job_id)
     answer.status_code = HTTPStatus.ACCEPTED

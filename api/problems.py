@@ -28,6 +28,8 @@ _STATUS: dict[type[errors.InkqueueError], int] = {
     errors.UrlNotAllowed: 422,
     errors.UrlUnreachable: 422,
     errors.ModeNotAvailable: 422,
+    errors.RateLimited: 429,
+    errors.QueueFull: 429,
     errors.Unavailable: 503,
 }
 #: OpenAI's word for each kind of error; its clients choose their exception by the status.
@@ -35,6 +37,7 @@ _TYPE = {
     401: "authentication_error",
     402: "insufficient_credits",
     403: "permission_error",
+    429: "rate_limit_error",
     500: "server_error",
     503: "server_error",
 }
@@ -92,5 +95,5 @@ def _answer(status: int, error: errors.InkqueueError) -> Response:
     )
     answer.status_code = status
     if status in (429, 503):
-        answer.headers["Retry-After"] = str(_RETRY_AFTER_S)
+        answer.headers["Retry-After"] = str(error.retry_after_s or _RETRY_AFTER_S)
     return answer

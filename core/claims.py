@@ -66,6 +66,25 @@ _WAITING = text(
 )
 
 
+# The oldest of each (priority, account) is the first of its stretch of the index; ids sort by time of making.
+_OLDEST = text(
+    """
+    WITH RECURSIVE waiting AS (
+        (SELECT priority, account_id, id FROM images
+         WHERE status = 'queued' AND model = :model AND priority <= :least
+         ORDER BY priority, account_id, sequence LIMIT 1)
+        UNION ALL
+        SELECT following.priority, following.account_id, following.id FROM waiting CROSS JOIN LATERAL (
+            SELECT priority, account_id, id FROM images
+            WHERE status = 'queued' AND model = :model AND priority <= :least
+              AND (priority, account_id) > (waiting.priority, waiting.account_id)
+            ORDER BY priority, account_id, sequence LIMIT 1) following
+    )
+    SELECT min(id) FROM waiting
+    """
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """An image that this worker may read, until its lease or this attempt ends."""
@@ -197,6 +216,12 @@ def count_ahead(connection: Connection, model: str, priority: Priority, *, most:
         .limit(most)
     )
     return connection.execute(select(func.count()).select_from(ahead.subquery())).scalar_one()
+
+
+def oldest_waiting(connection: Connection, model: str, priority: Priority) -> str | None:
+    """The image that has waited longest for a model among those that are at least as urgent as this; its id."""
+    oldest: str | None = connection.execute(_OLDEST, {"model": model, "least": priority}).scalar_one()
+    return oldest
 
 
 def waiting_images(connection: Connection, *, most: int) -> dict[str, int]:

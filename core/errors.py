@@ -11,6 +11,8 @@ class InkqueueError(Exception):
     """
 
     code = "internal"
+    #: Seconds after which the same request may succeed; None: the usual.
+    retry_after_s: int | None = None
 
     def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
         super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
@@ -50,6 +52,22 @@ class MissingScope(InkqueueError):
     """The key may not do this."""
 
     code = "missing_scope"
+
+
+class RateLimited(InkqueueError):
+    """Too much was sent in too short a time."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str | None = None, *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFull(RateLimited):
+    """Too much waits to be read already."""
+
+    code = "queue_full"
 
 
 class NotFound(InkqueueError):

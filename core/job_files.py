@@ -11,7 +11,7 @@ from core.database import transaction
 from core.ids import made_at, new_id
 from core.settings import settings
 from core.storage import image_store
-from core.tables import JobRow
+from core.tables import AccountRow, JobRow
 
 _ROOT = "images"
 #: A submission stores its files before its rows; files without a job are orphans only after so long.
@@ -67,14 +67,25 @@ def delete_files(job_id: str) -> None:
 
 
 def purge(job_id: str) -> None:
-    """Remove the files of a deleted job and write down that they are gone.
+    """Remove the files of a deleted job and write down that they are gone, and count no more for the account.
 
     Raises:
         Unavailable: The storage or Postgres does not answer.
     """
     delete_files(job_id)
     with transaction() as connection:
-        connection.execute(update(JobRow).where(JobRow.id == job_id).values(purged_at=func.now()))
+        freed = connection.execute(
+            update(JobRow)
+            .where(JobRow.id == job_id, JobRow.purged_at.is_(None))
+            .values(purged_at=func.now())
+            .returning(JobRow.account_id, JobRow.stored_bytes)
+        ).one_or_none()
+        if freed is not None:
+            connection.execute(
+                update(AccountRow)
+                .where(AccountRow.id == freed.account_id)
+                .values(stored_bytes=AccountRow.stored_bytes - freed.stored_bytes)
+            )
 
 
 def unpurged(connection: Connection) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from core import credits, job_files, notices, queue
+from core import admission, credits, job_files, notices, queue
 from core.accounts import Caller
 from core.database import transaction
 from core.errors import AlreadyFinished, Gone, NotFound, Unavailable
@@ -43,6 +43,11 @@ class NewJob:
     metadata: Mapping[str, str]
     images: Sequence[NewImage]
 
+    @property
+    def stored_bytes(self) -> int:
+        """Of all its image files."""
+        return sum(len(image.data) for image in self.images)
+
 
 def submit(caller: Caller, new: NewJob) -> str:
     """Store a job's images, then its rows and its hold in one transaction, then send tickets; return its id.
@@ -50,12 +55,15 @@ def submit(caller: Caller, new: NewJob) -> str:
     Raises:
         InsufficientCredits: The account cannot pay for it; nothing is kept.
         KeyBudgetExceeded: The caller's key may not spend so much this month; nothing is kept.
+        RateLimited: The account has too many jobs in flight or bytes stored; nothing is kept.
+        QueueFull: Too much waits for the model; nothing is kept.
         Unavailable: Postgres or the storage cannot be reached; nothing is kept.
     """
     job_id = new_id("job")
     image_ids = [new_id("img") for _ in new.images]
     price = price_list().price(new.model, new.mode, new.priority)
     held_micro = price.line_micro * held_lines(new.mode, images=len(new.images), max_lines=new.max_lines)
+    admission.queue_watch().check(new.model, new.priority)
     with transaction() as connection:
         # Judged again under the lock below; here it keeps those who cannot pay from filling the disk.
         credits.check_funds(connection, caller.account_id, held_micro)
@@ -70,6 +78,7 @@ def submit(caller: Caller, new: NewJob) -> str:
                 key_id=caller.key_id,
                 amount_micro=held_micro,
             )
+            admission.take_room(connection, caller, stored_bytes=new.stored_bytes)
     except Exception:
         job_files.delete_files(job_id)
         raise
@@ -96,6 +105,7 @@ def _insert(
             held_micro=image_held_micro * len(new.images),
             line_price_micro=price.line_micro,
             price_version=price.version,
+            stored_bytes=new.stored_bytes,
         )
     )
     connection.execute(

@@ -89,6 +89,25 @@ class Settings(BaseSettings):
     prices: Path = Path(__file__).resolve().parent / "prices.toml"
     """File of the prices; copy the one that comes with the service, and raise its version with each change."""
 
+    requests_per_minute: Annotated[int, Field(ge=0)] = 60_000
+    """Requests that one account may make in a minute; 0: any number."""
+
+    lines_per_minute: Annotated[int, Field(ge=0)] = 600_000
+    """Lines that one account may submit in a minute; 0: any number."""
+
+    max_jobs_in_flight: Annotated[int, Field(ge=0)] = 10_000
+    """Jobs of one account that may be queued or running at once; 0: any number."""
+
+    max_stored_bytes: Annotated[int, Field(ge=0)] = 0
+    """Image files that one account may have stored, until it deletes their jobs; 0: any number."""
+
+    max_queued_images: Annotated[int, Field(ge=0)] = 100_000
+    """Images, at least as urgent as a new job, that may wait for its model before it is refused; 0: any number. More
+    let a burst in, and make its last image wait longer."""
+
+    max_queue_age_s: Annotated[int, Field(ge=0)] = 86_400
+    """How long the oldest of them may have waited before a new job is refused; 0: for ever."""
+
     api_threads: Annotated[int, Field(ge=8, le=1024)] = 128
     """Requests that one API process answers at once, waiting ones included."""
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, text
 
+from api.rate_limits import limiter
 from api.waiting import job_waits
 from cli.embedded_postgres import running_postgres
 from cli.embedded_valkey import running_valkey
+from core.admission import queue_watch
 from core.database import engine, migrate, transaction
 from core.queue import celery_app
 from core.redis_address import redis_client
@@ -30,7 +32,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             "INKQUEUE_STORAGE_URL": f"file://{folder}/images",
             "INKQUEUE_MODELS": "fake",
         }
-        for cached in (settings, engine, celery_app, redis_client):
+        for cached in (settings, engine, celery_app, redis_client, limiter):
             cached.cache_clear()
         migrate(database_url)
         yield
@@ -50,3 +52,4 @@ def _nothing_left() -> None:
         for table in reversed(Base.metadata.sorted_tables):
             connection.execute(delete(table))
     redis_client().flushall()
+    queue_watch.cache_clear()

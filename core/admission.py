@@ -1,0 +1,126 @@
+"""Whether there is room for one more job: in the queue of its model, among its account's jobs, in the storage."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from sqlalchemy import Connection, func, select, update
+
+from core.accounts import Caller
+from core.claims import count_ahead, oldest_waiting
+from core.database import transaction
+from core.errors import QueueFull, RateLimited
+from core.ids import made_at
+from core.settings import settings
+from core.states import Priority, Status
+from core.tables import AccountRow, JobRow
+
+#: A queue is looked at so often at most, by each process: the limits are far coarser than what changes meanwhile.
+_LOOK_EVERY_S = 1.0
+#: Who is refused for the queue's sake may look again after this time.
+_RETRY_AFTER_S = 30
+#: Who has too many jobs in flight waits for one of them to end.
+_RETRY_SOON_S = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """How a queue was found."""
+
+    at_s: float
+    depth: int
+    age_s: float
+
+
+class QueueWatch:
+    """What waits for each model, as of the last second.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._looks: dict[tuple[str, Priority], _Look] = {}
+
+    def check(self, model: str, priority: Priority) -> None:
+        """Judge whether a job of this urgency may join its queue; what is less urgent does not stand before it.
+
+        Raises:
+            QueueFull: Too many images wait, or the oldest of them for too long.
+        """
+        look = self._look(model, priority)
+        limits = settings()
+        if limits.max_queued_images and look.depth >= limits.max_queued_images:
+            raise QueueFull(
+                f"{look.depth} images or more wait for {model}; try again later", retry_after_s=_RETRY_AFTER_S
+            )
+        if limits.max_queue_age_s and look.age_s >= limits.max_queue_age_s:
+            raise QueueFull(
+                f"the oldest image has waited for {model} for {look.age_s:.0f} s; try again later",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+
+    def _look(self, model: str, priority: Priority) -> _Look:
+        with self._lock:
+            look = self._looks.get((model, priority))
+            if look is not None and self._clock() - look.at_s < _LOOK_EVERY_S:
+                return look
+        with transaction() as connection:
+            depth = count_ahead(connection, model, priority, most=settings().max_queued_images)
+            oldest = oldest_waiting(connection, model, priority)
+        age_s = (datetime.now(UTC) - made_at(oldest)).total_seconds() if oldest else 0.0
+        look = _Look(at_s=self._clock(), depth=depth, age_s=age_s)
+        with self._lock:
+            self._looks[model, priority] = look
+        return look
+
+
+@lru_cache(maxsize=1)
+def queue_watch() -> QueueWatch:
+    """The watch of this process."""
+    return QueueWatch()
+
+
+def take_room(connection: Connection, caller: Caller, *, stored_bytes: int) -> None:
+    """Judge an account's jobs in flight and stored bytes, and count the new job's bytes; the account is locked already.
+
+    Raises:
+        RateLimited: There is no room until a job ends or is deleted.
+    """
+    _check_in_flight(connection, caller)
+    limit = settings().max_stored_bytes
+    stored = connection.execute(
+        update(AccountRow)
+        .where(AccountRow.id == caller.account_id)
+        .values(stored_bytes=AccountRow.stored_bytes + stored_bytes)
+        .returning(AccountRow.stored_bytes)
+    ).scalar_one()
+    if limit and stored > limit:
+        raise RateLimited(
+            f"the account's stored images would be {stored} bytes, and may be {limit}: delete jobs that are done with",
+            retry_after_s=_RETRY_AFTER_S,
+        )
+
+
+def _check_in_flight(connection: Connection, caller: Caller) -> None:
+    in_flight = select(JobRow.id).where(
+        JobRow.account_id == caller.account_id, JobRow.status.in_([Status.QUEUED, Status.RUNNING])
+    )
+    limits = (
+        ("account", settings().max_jobs_in_flight, in_flight),
+        ("key", caller.limits.get("jobs_in_flight", 0), in_flight.where(JobRow.key_id == caller.key_id)),
+    )
+    for whose, limit, jobs in limits:
+        # The new job's row is written already, and counts.
+        counted = select(func.count()).select_from(jobs.limit(limit + 1).subquery())
+        if limit and connection.execute(counted).scalar_one() > limit:
+            raise RateLimited(
+                f"the {whose} may have {limit} jobs in flight; wait for one to end", retry_after_s=_RETRY_SOON_S
+            )
