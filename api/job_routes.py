@@ -10,9 +10,11 @@ from pydantic import BaseModel
 
 from api.auth import authenticate, caller
 from api.credit_schemas import DryRunQuery, QuoteBody, ReceiptBody
+from api.idempotency import once_by_id, once_of
 from api.problems import ERROR_RESPONSES
 from api.rate_limits import count_lines
 from api.schemas import (
+    OWN_ID,
     DeletedBody,
     ImageBody,
     ImageListBody,
@@ -21,13 +23,15 @@ from api.schemas import (
     JobListBody,
     JobPageQuery,
     JobPath,
+    OwnIdPath,
     TranscriptQuery,
     WaitQuery,
 )
 from api.submission import read_submission
 from api.waiting import job_waits
-from core import jobs
+from core import idempotency, jobs
 from core.database import transaction
+from core.idempotency import AlreadySubmitted, Earlier, Once
 from core.job_views import image_page, job_view, list_jobs
 from core.prices import held_lines
 from core.quotes import quote
@@ -45,6 +49,18 @@ job_routes = APIBlueprint(
 )
 job_routes.before_request(authenticate)
 
+
+@job_routes.before_request
+def _resolve_own_id() -> None:
+    """Put the job's id in the place of one that its caller gave it."""
+    named = (request.view_args or {}).get("job_id", "")
+    if request.method != "PUT" and OWN_ID.fullmatch(named):
+        with transaction() as connection:
+            job_id = idempotency.job_of_own_id(connection, caller().account_id, named)
+        if job_id is not None:
+            request.view_args = (request.view_args or {}) | {"job_id": job_id}
+
+
 _TRANSCRIPT_FORMS = {"text/plain": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}}
 #: Seconds after which a look at a job that has not ended is worth it.
 _POLL_AFTER_S = 1
@@ -57,14 +73,43 @@ def submit_job(query: DryRunQuery) -> Response:
     Images come as files of a form (field `image`, once or many times), as JSON, or one as the body itself; then its
     options are query parameters. The answer is the job; `Location` tells where to poll it.
     """
-    new = read_submission(request)
     if query.dry_run:
-        return _quote(new)
+        return _quote(read_submission(request))
+    return _submit(once_of(request))
+
+
+@job_routes.put("/<job_id>", responses={202: JobBody})
+def put_job(path: OwnIdPath) -> Response:
+    """Submit a job under an id of your own, in the forms of `POST`; sent again, it answers with the job as it is now.
+
+    The id stands for the job's own in every path of jobs, as long as the job exists.
+    """
+    return _submit(once_by_id(request, path.job_id))
+
+
+def _submit(once: Once | None) -> Response:
+    if once is not None:
+        with transaction() as connection:
+            earlier = idempotency.find(connection, caller().account_id, once)
+        if earlier is not None:
+            return _replay(earlier)
+    new = read_submission(request)
     count_lines(caller(), held_lines(new.mode, images=len(new.images), max_lines=new.max_lines))
-    job_id = jobs.submit(caller(), new)
+    try:
+        job_id = jobs.submit(caller(), new, once=once)
+    except AlreadySubmitted as already:
+        return _replay(already.earlier)
     answer = _job(job_id)
     answer.status_code = HTTPStatus.ACCEPTED
     answer.headers["Location"] = f"/v1/jobs/{job_id}"
+    return answer
+
+
+def _replay(earlier: Earlier) -> Response:
+    answer = _job(earlier.job_id)
+    answer.status_code = earlier.status_code
+    answer.headers["Location"] = f"/v1/jobs/{earlier.job_id}"
+    answer.headers["Idempotent-Replayed"] = "true"
     return answer
 
 

@@ -9,18 +9,27 @@ from flask_openapi3 import OpenAPI
 from api.schemas import JobOptions, JobSubmission
 
 _REF = "#/components/schemas/{model}"
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "Sent again within 24 hours with the same content, it answers with the same job, as it is now.",
+}
 _FILE = {"type": "string", "format": "binary"}
 
 
 def describe_submission(app: OpenAPI) -> None:
-    """Add the bodies and query parameters of `POST /v1/jobs` to the application's description."""
+    """Add the bodies and query parameters of `POST /v1/jobs`, and of `PUT`, to the application's description."""
     description = app.api_doc
     options = JobOptions.model_json_schema(ref_template=_REF)
     submission = JobSubmission.model_json_schema(ref_template=_REF)
     description["components"]["schemas"] |= submission.pop("$defs") | {"JobSubmission": submission}
+    put = description["paths"]["/v1/jobs/{job_id}"]["put"]
     operation = description["paths"]["/v1/jobs"]["post"]
-    operation["requestBody"] = {"required": True, "content": _bodies(options)}
-    operation["parameters"] = [
+    put["requestBody"] = operation["requestBody"] = {"required": True, "content": _bodies(options)}
+    own = [parameter for parameter in operation.get("parameters", []) if parameter["name"] == "dry_run"]
+    of_raw_images = [
         {
             "name": name,
             "in": "query",
@@ -30,7 +39,9 @@ def describe_submission(app: OpenAPI) -> None:
         }
         for name, schema in options["properties"].items()
         if name != "metadata"
-    ] + [parameter for parameter in operation.get("parameters", []) if parameter["name"] == "dry_run"]
+    ]
+    operation["parameters"] = [*own, _IDEMPOTENCY_KEY, *of_raw_images]
+    put["parameters"] = [*put.get("parameters", []), *of_raw_images]
 
 
 def _bodies(options: dict[str, Any]) -> dict[str, Any]:

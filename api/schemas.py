@@ -94,6 +94,22 @@ class JobPath(BaseModel):
     job_id: Annotated[str, AfterValidator(_possible)] = Field(description="As in the job's `id`.")
 
 
+#: An id that a caller gives a job; it can not be taken for one of ours.
+OWN_ID = re.compile(r"(?!job_)[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
+
+
+def _own(client_id: str) -> str:
+    if not OWN_ID.fullmatch(client_id):
+        raise ValueError("an id of your own has 1 to 128 letters, digits or . _ ~ -, and does not begin with job_")
+    return client_id
+
+
+class OwnIdPath(BaseModel):
+    """An id that the caller gives a job."""
+
+    job_id: Annotated[str, AfterValidator(_own)] = Field(description="Letters, digits, `.`, `_`, `~`, `-`.")
+
+
 class ModelPath(BaseModel):
     """A model's name in the path; it may hold slashes."""
 

@@ -94,6 +94,18 @@ class AlreadyFinished(InkqueueError):
     code = "already_finished"
 
 
+class IdempotencyInProgress(InkqueueError):
+    """A request with this Idempotency-Key is just being answered; send it again in a moment."""
+
+    code = "idempotency_in_progress"
+
+
+class IdempotencyConflict(InkqueueError):
+    """Another request was sent with this Idempotency-Key, or under this id; use a new one."""
+
+    code = "idempotency_conflict"
+
+
 class Gone(InkqueueError):
     """The job was deleted."""
 

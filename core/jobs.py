@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from core import admission, credits, job_files, notices, queue
+from core import admission, credits, idempotency, job_files, notices, queue
 from core.accounts import Caller
 from core.database import transaction
 from core.errors import AlreadyFinished, Gone, NotFound, Unavailable
+from core.idempotency import Once
 from core.ids import new_id
 from core.images import ImageHeader
 from core.prices import Price, held_lines, price_list
@@ -20,6 +21,8 @@ from core.tables import ImageRow, JobRow
 
 #: Most images of one job (the API's contract).
 MAX_IMAGES = 1000
+#: The status of the answer to a submission, which a replay repeats.
+_ACCEPTED = 202
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +52,18 @@ class NewJob:
         return sum(len(image.data) for image in self.images)
 
 
-def submit(caller: Caller, new: NewJob) -> str:
+def submit(caller: Caller, new: NewJob, *, once: Once | None = None) -> str:
     """Store a job's images, then its rows and its hold in one transaction, then send tickets; return its id.
 
+    Args:
+        caller: Who submits.
+        new: What.
+        once: Under what it is taken once, however often it is sent.
+
     Raises:
+        AlreadySubmitted: The same submission was taken before.
+        IdempotencyConflict: Another one was, under the same key.
+        IdempotencyInProgress: One is being taken at this moment.
         InsufficientCredits: The account cannot pay for it; nothing is kept.
         KeyBudgetExceeded: The caller's key may not spend so much this month; nothing is kept.
         RateLimited: The account has too many jobs in flight or bytes stored; nothing is kept.
@@ -70,6 +81,8 @@ def submit(caller: Caller, new: NewJob) -> str:
     job_files.put_images(job_id, {i: image.data for i, image in zip(image_ids, new.images, strict=True)})
     try:
         with transaction() as connection:
+            if once is not None:
+                idempotency.take(connection, caller.account_id, once, job_id=job_id, status_code=_ACCEPTED)
             _insert(connection, caller, new, job_id, image_ids, price)
             credits.hold(
                 connection,

@@ -300,3 +300,21 @@ class KeyMonthRow(Base):
     #: Its first day.
     month: Mapped[date] = mapped_column(primary_key=True)
     captured_micro: Mapped[int]
+
+
+class IdempotencyRow(Base):
+    """A submission that was taken once, under its caller's key or id."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (
+        Index("idempotency_keys_to_forget", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    )
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[bytes]
+    #: Of the first answer.
+    status_code: Mapped[int] = mapped_column(SmallInteger)
+    job_id: Mapped[str]
+    #: None: as long as the job.
+    expires_at: Mapped[datetime | None]

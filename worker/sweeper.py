@@ -8,7 +8,7 @@ import structlog
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, text
 
-from core import credits, grants, job_files, leases, notices, queue
+from core import credits, grants, idempotency, job_files, leases, notices, queue
 from core.claims import waiting_images
 from core.database import transaction
 
@@ -40,6 +40,7 @@ class Sweeper:
             changed = leases.expire_dead(connection)
             waiting = waiting_images(connection, most=queue.SLICE_IMAGES * queue.MAX_WAITING_TICKETS)
             unpurged = job_files.unpurged(connection)
+            idempotency.forget_old(connection)
         notices.notify(notices.JOB_CHANGED, changed)
         _top_up_tickets(waiting)
         for job_id in unpurged:
