@@ -16,6 +16,7 @@ from api.problems import malformed, register_error_handlers
 from api.rate_limits import register_rate_limit_headers
 from api.request_log import register_request_log
 from api.schemas import ErrorBody
+from api.usage_routes import usage_routes
 from core.logs import configure_logging
 from core.settings import settings
 
@@ -41,7 +42,7 @@ def create_app() -> OpenAPI:
     register_request_log(app)
     register_rate_limit_headers(app)
     register_error_handlers(app)
-    for routes in (job_routes, account_routes, key_routes, health_routes):
+    for routes in (job_routes, account_routes, usage_routes, key_routes, health_routes):
         app.register_api(routes)
     describe_submission(app)
     app.add_url_rule("/openapi.json", "openapi_json", lambda: _openapi(app))

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from cli.accounts import accounts_commands, keys
+from cli.audit import audit
 from cli.commands import COURIER_COMMAND, WORKER_COMMAND, api_command
 from cli.credits import credits
 from cli.state_dir import DEFAULT_STATE_DIR
@@ -42,6 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command()(audit)
 app.add_typer(accounts_commands, name="accounts")
 app.add_typer(keys, name="keys")
 app.add_typer(credits, name="credits")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from prometheus_client import Counter
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, text
 
-from core import credits, grants, idempotency, job_files, leases, notices, queue
+from core import credits, grants, idempotency, job_files, leases, notices, queue, stale_holds
 from core.claims import waiting_images
 from core.database import transaction
 
@@ -16,7 +17,10 @@ from core.database import transaction
 _ADVISORY_LOCK = 7_203_114_588
 #: Accounts whose grants begin or end in one round; the next round takes the others.
 _ACCOUNTS_A_ROUND = 100
+_HOLDS_EVERY = timedelta(minutes=1)
 _ORPHANS_EVERY = timedelta(hours=1)
+
+_STALE_HOLDS = Counter("inkqueue_stale_holds", "Holds without a live job that were released; each is a defect.")
 
 _log = structlog.get_logger(__name__)
 
@@ -26,6 +30,7 @@ class Sweeper:
 
     def __init__(self) -> None:
         self._orphans_due = datetime.now(UTC)
+        self._holds_due = datetime.now(UTC)
 
     def sweep(self) -> None:
         """One round.
@@ -46,6 +51,9 @@ class Sweeper:
         for job_id in unpurged:
             job_files.purge(job_id)
         _settle_grants()
+        if datetime.now(UTC) >= self._holds_due:
+            self._holds_due = datetime.now(UTC) + _HOLDS_EVERY
+            _release_stale_holds()
         if datetime.now(UTC) >= self._orphans_due:
             self._orphans_due = datetime.now(UTC) + _ORPHANS_EVERY
             for job_id in job_files.delete_orphans():
@@ -59,6 +67,17 @@ def _settle_grants() -> None:
     for account_id in due:
         with transaction() as connection:
             credits.settle(connection, account_id)
+
+
+def _release_stale_holds() -> None:
+    for hold in stale_holds.release_all():
+        _STALE_HOLDS.inc()
+        _log.error(
+            "a hold that nobody would settle was released",
+            account=hold.account_id,
+            job_id=hold.job_id,
+            micro_credits=hold.amount_micro,
+        )
 
 
 def _alone(connection: Connection) -> bool:
