@@ -1,0 +1,201 @@
+"""Any order of what can happen to jobs and grants keeps every invariant of the money."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+)
+from sqlalchemy import delete, text
+
+from core import accounts, claims, credits, idempotency, leases, outcomes
+from core.accounts import Caller, KeyTerms
+from core.audit import audit
+from core.claims import Claim
+from core.database import transaction
+from core.errors import AlreadyFinished, Gone, InsufficientCredits, InvalidImage, KeyBudgetExceeded
+from core.grants import Terms
+from core.idempotency import AlreadySubmitted, Once
+from core.images import inspect_image
+from core.jobs import NewImage, NewJob, cancel, delete_job, submit
+from core.layouts import lay_out
+from core.outcomes import Outcome
+from core.states import Mode, Priority
+from core.tables import Base
+from core.transcript import BoundingBox, Flag
+from tests.domain import MODEL, png, read, rows
+from worker.sweeper import Sweeper
+
+PICTURE = png()
+HEADER = inspect_image(PICTURE, max_bytes=10**6, max_pixels=10**6)
+WORKER = "wrk_1"
+CARD = {"name": MODEL}
+
+
+def boxes(lines: int) -> list[BoundingBox]:
+    return [BoundingBox(xmin=0, ymin=10 * line, xmax=40, ymax=10 * line + 8) for line in range(lines)]
+
+
+class Money(RuleBasedStateMachine):
+    """One small account with a capped key, and everything that the service can do to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with transaction(durable=False) as connection:
+            connection.execute(text("SET LOCAL session_replication_role = replica"))
+            for table in reversed(Base.metadata.sorted_tables):
+                connection.execute(delete(table))
+        with transaction() as connection:
+            account_id = accounts.ensure_account(connection, "archive")
+            entry = credits.Entry(account_id=account_id, kind=credits.EntryKind.ADJUST, amount_micro=-980_000_000)
+            credits.post(connection, [entry])
+            terms = KeyTerms(monthly_cap_micro=40_000_000)
+            key = accounts.create_key(connection, account_id=account_id, name="test", terms=terms)
+            self.caller: Caller = accounts.caller_of(connection, key)
+        self.jobs: list[str] = []
+        self.claimed: list[Claim] = []
+        self.keys: dict[str, str] = {}
+
+    @rule(
+        images=st.integers(1, 4),
+        mode=st.sampled_from(Mode),
+        priority=st.sampled_from(Priority),
+        key=st.sampled_from([None, "a", "b"]),
+    )
+    def submit(self, images: int, mode: Mode, priority: Priority, key: str | None) -> None:
+        new = NewJob(
+            model=MODEL,
+            mode=mode,
+            priority=priority,
+            max_lines=5,
+            metadata={},
+            images=[NewImage(data=PICTURE, header=HEADER, key=None)] * images,
+        )
+        once = Once(key=f"POST {key}", fingerprint=b"same") if key else None
+        try:
+            job_id = submit(self.caller, new, once=once)
+        except AlreadySubmitted as already:
+            assert key is not None and already.earlier.job_id == self.keys[key]
+        except (InsufficientCredits, KeyBudgetExceeded):
+            pass
+        else:
+            assert key not in self.keys
+            self.jobs.append(job_id)
+            if key:
+                self.keys[key] = job_id
+
+    @rule(most=st.integers(1, 4))
+    def claim(self, most: int) -> None:
+        self.claimed += claims.claim(WORKER, MODEL, most=most)
+
+    @precondition(lambda self: self.claimed)
+    @rule(data=st.data(), lines=st.integers(0, 5))
+    def lay_out(self, data: st.DataObject, lines: int) -> None:
+        lay_out(data.draw(st.sampled_from(self.claimed)), boxes(lines))
+
+    @precondition(lambda self: self.claimed)
+    @rule(data=st.data(), flags=st.sampled_from([[], [Flag.BLANK]]), twice=st.booleans())
+    def finish(self, data: st.DataObject, flags: list[Flag], twice: bool) -> None:
+        claim = data.draw(st.sampled_from(self.claimed))
+        found = rows("SELECT layout FROM images WHERE id = :id", id=claim.image_id)
+        one = read(claim, flags=flags)
+        laid_out = found[0][0] if found else None
+        many = one.lines * (len(laid_out) if isinstance(laid_out, list) else 1)
+        lines = tuple(line.__class__(**{**vars(line), "index": index}) for index, line in enumerate(many))
+        outcome = Outcome(image_id=claim.image_id, job_id=claim.job_id, attempt=claim.attempt, lines=lines)
+        for _ in range(1 + twice):
+            outcomes.finish([outcome])
+
+    @precondition(lambda self: self.claimed)
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
+        claim = data.draw(st.sampled_from(self.claimed))
+        outcomes.finish(
+            [Outcome(image_id=claim.image_id, job_id=claim.job_id, attempt=claim.attempt, error=InvalidImage())]
+        )
+
+    @precondition(lambda self: self.claimed)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        claims.give_back([data.draw(st.sampled_from(self.claimed))])
+
+    @rule(started=st.booleans())
+    def crash(self, started: bool) -> None:
+        """The worker dies with all that it has claimed, some of it in the model's rows."""
+        worker_id = leases.register([CARD])
+        with transaction() as connection:
+            connection.execute(
+                text("UPDATE images SET worker_id = :id, started_at = CASE WHEN :started THEN now() END "
+                     "WHERE status = 'running'"),
+                {"id": worker_id, "started": started},
+            )  # fmt: skip
+        leases.resign(worker_id)
+        Sweeper().sweep()
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        with suppress(AlreadyFinished, Gone):
+            cancel(self.caller, data.draw(st.sampled_from(self.jobs)))
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        with suppress(Gone):
+            delete_job(self.caller, data.draw(st.sampled_from(self.jobs)))
+
+    @rule(amount=st.integers(1, 10), days=st.sampled_from([None, 1, 2]))
+    def grant(self, amount: int, days: int | None) -> None:
+        end = datetime.now(UTC) + timedelta(days=days) if days else None
+        with transaction() as connection:
+            credits.grant(
+                connection,
+                account_id=self.caller.account_id,
+                amount_micro=amount * credits.CREDIT_MICRO,
+                reason="test",
+                terms=Terms(expires_at=end),
+            )
+
+    @rule()
+    def let_grants_expire(self) -> None:
+        with transaction() as connection:
+            connection.execute(text("UPDATE credit_grants SET expires_at = now() WHERE expires_at IS NOT NULL"))
+        Sweeper().sweep()
+
+    @rule()
+    def forget_keys(self) -> None:
+        with transaction() as connection:
+            connection.execute(text("UPDATE idempotency_keys SET expires_at = now()"))
+            idempotency.forget_old(connection)
+        self.keys.clear()
+
+    @invariant()
+    def all_agrees(self) -> None:
+        with transaction() as connection:
+            assert audit(connection) == []
+
+    @invariant()
+    def nothing_is_overspent(self) -> None:
+        ((balance, held),) = rows("SELECT balance_micro, held_micro FROM accounts")
+        assert isinstance(balance, int) and isinstance(held, int) and 0 <= held <= balance
+        (spent,) = rows(
+            "SELECT held_micro + coalesce((SELECT sum(captured_micro) FROM key_months), 0) <= 40000000 FROM api_keys"
+        )
+        assert spent == (True,)
+
+    @invariant()
+    def jobs_that_have_ended_hold_nothing(self) -> None:
+        assert rows("SELECT id FROM jobs WHERE status NOT IN ('queued', 'running') AND held_micro <> 0") == []
+
+
+TestMoney = Money.TestCase
+TestMoney.settings = settings(
+    max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
