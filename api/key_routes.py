@@ -10,7 +10,7 @@ from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel
 
 from api.auth import authenticate_admin, caller
-from api.key_schemas import KeyBody, KeyListBody, KeyOptions, KeyPath, Rotation
+from api.key_schemas import KeyBody, KeyListBody, KeyOptions, KeyPath, RotationQuery
 from core import accounts, keys
 from core.database import transaction
 
@@ -51,9 +51,9 @@ def revoke_key(path: KeyPath) -> Response:
 
 
 @key_routes.post("/<key_id>/rotate", responses={200: KeyBody})
-def rotate_key(path: KeyPath, body: Rotation) -> Response:
+def rotate_key(path: KeyPath, query: RotationQuery) -> Response:
     """Give a key a new secret; the old one stops at once, or after `overlap_s`. Its cap and its limits stay."""
-    overlap = timedelta(seconds=body.overlap_s)
+    overlap = timedelta(seconds=query.overlap_s)
     with transaction() as connection:
         secret = keys.rotate_own(connection, caller().account_id, path.key_id, overlap=overlap)
         return _json(KeyBody.of(keys.own_key(connection, caller().account_id, path.key_id), secret=secret))

@@ -71,7 +71,7 @@ class KeyOptions(BaseModel):
         )
 
 
-class Rotation(BaseModel):
+class RotationQuery(BaseModel):
     """How a key's secret is changed."""
 
     model_config = ConfigDict(extra="forbid")

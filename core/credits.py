@@ -286,10 +286,14 @@ def _entry_of(account_id: str, kind: EntryKind, due: grants.Due) -> Entry:
 
 def _settled(connection: Connection, account_id: str) -> Credit:
     """The account's totals, locked, with every grant in them that can be spent now, and no other."""
-    have = credit(connection, account_id, lock=True)
     # The sweeper settles every second; who submits just then must not spend what is over, nor miss what has begun.
     due = exists(GrantRow.id).where(GrantRow.account_id == account_id, grants.is_due())
-    if connection.execute(select(due)).scalar_one():
+    row = connection.execute(
+        select(AccountRow.balance_micro, AccountRow.held_micro, due.label("due"))
+        .where(AccountRow.id == account_id)
+        .with_for_update(of=AccountRow, key_share=True)
+    ).one()
+    if row.due:
         settle(connection, account_id)
-        have = credit(connection, account_id)
-    return have
+        return credit(connection, account_id)
+    return Credit(balance_micro=row.balance_micro, held_micro=row.held_micro)

@@ -115,14 +115,14 @@ def test_a_key_that_has_expired_is_refused(http: FlaskClient) -> None:
 
 def test_a_rotated_key_has_a_new_secret_and_the_old_one_stops(http: FlaskClient) -> None:
     old = made(http)
-    new = http.post(f"/v1/keys/{old['id']}/rotate", json={}).get_json()
+    new = http.post(f"/v1/keys/{old['id']}/rotate").get_json()
     assert new["id"] == old["id"]
     assert [submit(http, key).status_code for key in (old, new)] == [401, 202]
 
 
 def test_the_old_secret_may_be_taken_for_a_while_yet(http: FlaskClient) -> None:
     old = made(http)
-    new = http.post(f"/v1/keys/{old['id']}/rotate", json={"overlap_s": 60}).get_json()
+    new = http.post(f"/v1/keys/{old['id']}/rotate?overlap_s=60").get_json()
     assert [submit(http, key).status_code for key in (old, new)] == [202, 202]
     with transaction() as connection:
         connection.execute(text("UPDATE api_keys SET previous_until = now() WHERE id = :id"), {"id": old["id"]})
@@ -133,7 +133,7 @@ def test_the_old_secret_may_be_taken_for_a_while_yet(http: FlaskClient) -> None:
 def test_a_key_that_is_not_ones_own_is_not_found(http: FlaskClient, key_id: str) -> None:
     assert code(http.get(f"/v1/keys/{key_id}")) == (404, "not_found")
     assert code(http.delete(f"/v1/keys/{key_id}")) == (404, "not_found")
-    assert code(http.post(f"/v1/keys/{key_id}/rotate", json={})) == (404, "not_found")
+    assert code(http.post(f"/v1/keys/{key_id}/rotate")) == (404, "not_found")
 
 
 @pytest.mark.parametrize(
