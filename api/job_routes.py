@@ -78,12 +78,14 @@ def submit_job(query: DryRunQuery) -> Response:
     return _submit(once_of(request))
 
 
-@job_routes.put("/<job_id>", responses={202: JobBody})
-def put_job(path: OwnIdPath) -> Response:
+@job_routes.put("/<job_id>", responses={200: QuoteBody, 202: JobBody})
+def put_job(path: OwnIdPath, query: DryRunQuery) -> Response:
     """Submit a job under an id of your own, in the forms of `POST`; sent again, it answers with the job as it is now.
 
     The id stands for the job's own in every path of jobs, as long as the job exists.
     """
+    if query.dry_run:
+        return _quote(read_submission(request))
     return _submit(once_by_id(request, path.job_id))
 
 

@@ -6,7 +6,6 @@ a request costs after its body was read, while the extension judges a request be
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,8 +54,8 @@ class _Limiter:
             key_prefix="inkqueue:limits",
         )
         self._strategy = SlidingWindowCounterRateLimiter(storage)
+        #: Read and written by many threads at once: at worst one more of them asks a Redis that is away.
         self._away_until_s = 0.0
-        self._lock = threading.Lock()
 
     def take(self, caller: Caller, unit: str, cost: int) -> Standing | None:
         """Count a cost against the caller's limits; the tightest of them, or None where there is none or no Redis.

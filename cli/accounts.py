@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli.amounts import micro_credits
 from cli.database_option import reach_database
 from core import accounts
+from core.accounts import KeyTerms, Scope
 from core.credits import credits_of
 from core.database import transaction
 
@@ -55,11 +58,23 @@ def suspend(
 def create(
     account: Annotated[str, typer.Option(help="Whose key; the account is made if there is none.")] = DEFAULT_ACCOUNT,
     name: Annotated[str, typer.Option(help="What the key is for.")] = "key",
+    scope: Annotated[
+        Scope, typer.Option(help="What it may do: look; also submit and delete; also tend keys.")
+    ] = Scope.ADMIN,
+    monthly_cap: Annotated[
+        str | None, typer.Option(help="Most credits that its jobs may cost in a calendar month (UTC).")
+    ] = None,
+    expires: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="In UTC.")] = None,
 ) -> None:
     """Make a key and print it; it is not shown again."""
+    terms = KeyTerms(
+        scopes=frozenset({scope}),
+        monthly_cap_micro=micro_credits(monthly_cap) if monthly_cap else None,
+        expires_at=expires.replace(tzinfo=UTC) if expires else None,
+    )
     with transaction() as connection:
         account_id = accounts.ensure_account(connection, account)
-        typer.echo(accounts.create_key(connection, account_id=account_id, name=name))
+        typer.echo(accounts.create_key(connection, account_id=account_id, name=name, terms=terms))
 
 
 @keys.command("list")

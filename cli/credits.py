@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli.amounts import micro_credits
 from cli.database_option import reach_database
 from core import accounts, grants
 from core import credits as ledger
@@ -36,7 +36,7 @@ def grant(
     expires: Day = None,
 ) -> None:
     """Give an account credits, from now or `--effective` on, for ever or until `--expires`."""
-    amount_micro = _micro(amount)
+    amount_micro = micro_credits(amount)
     terms = Terms(category=category, priority=priority, effective_at=_utc(effective), expires_at=_utc(expires))
     with transaction() as connection:
         account_id = accounts.account_named(connection, account)
@@ -90,13 +90,3 @@ def _moment(moment: datetime) -> str:
 
 def _utc(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment else None
-
-
-def _micro(amount: str) -> int:
-    try:
-        micro = Decimal(amount) * ledger.CREDIT_MICRO
-    except InvalidOperation:
-        raise typer.BadParameter(f"{amount} is not a number") from None
-    if not micro.is_finite() or micro <= 0 or micro != int(micro) or micro >= 2**62:
-        raise typer.BadParameter("credits are positive, with at most 6 decimals")
-    return int(micro)

@@ -63,3 +63,16 @@ def test_the_keys_of_a_suspended_account_are_refused_until_it_is_let_in_again() 
 
 def test_an_account_that_is_not_there_is_said() -> None:
     assert inkqueue("credits", "balance", "nobody") == (1, "inkqueue: there is no account named nobody\n")
+
+
+def test_a_key_is_made_with_its_terms() -> None:
+    key = inkqueue("keys", "create", "--scope", "jobs", "--monthly-cap", "2.5", "--expires", "2999-01-01")[1].strip()
+    with transaction() as connection:
+        assert accounts.caller_of(connection, key).scopes == {"jobs"}
+    assert rows("SELECT monthly_cap_micro, expires_at::date::text FROM api_keys") == [(2_500_000, "2999-01-01")]
+
+
+@pytest.mark.parametrize("cap", ["0", "all"])
+def test_a_key_without_a_cap_that_is_one_is_not_made(cap: str) -> None:
+    assert inkqueue("keys", "create", "--monthly-cap", cap)[0] == 2
+    assert rows("SELECT count(*) FROM api_keys") == [(0,)]

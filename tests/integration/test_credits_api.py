@@ -70,6 +70,12 @@ def test_a_dry_run_refuses_what_a_submission_would(http: FlaskClient) -> None:
     assert answer.status_code == 415
 
 
+def test_a_dry_run_under_an_id_of_ones_own_queues_nothing_either(http: FlaskClient) -> None:
+    answer = http.put("/v1/jobs/box-1?dry_run=1", data=PICTURE, content_type="image/png")
+    assert (answer.status_code, answer.get_json()["object"]) == (200, "quote")
+    assert rows("SELECT count(*) FROM jobs") == [(0,)]
+
+
 def test_a_dry_run_tells_the_wait_from_how_fast_images_were_read_lately(http: FlaskClient) -> None:
     submit(http, 3)
     read_all()
