@@ -11,11 +11,17 @@ from pydantic import BaseModel
 
 from api.auth import authenticate_admin, caller
 from api.key_schemas import KeyBody, KeyListBody, KeyOptions, KeyPath, RotationQuery
+from api.problems import ERROR_RESPONSES
 from core import accounts, keys
 from core.database import transaction
 
 key_routes = APIBlueprint(
-    "keys", __name__, url_prefix="/v1/keys", abp_tags=[Tag(name="Keys")], abp_security=[{"api_key": []}]
+    "keys",
+    __name__,
+    url_prefix="/v1/keys",
+    abp_tags=[Tag(name="Keys")],
+    abp_security=[{"api_key": []}],
+    abp_responses=ERROR_RESPONSES,
 )
 key_routes.before_request(authenticate_admin)
 

@@ -45,7 +45,9 @@ _TYPE = {
 }
 _RETRY_AFTER_S = 2
 #: For the description of the API: what any path may answer beside its success.
-ERROR_RESPONSES: ResponseDict = dict.fromkeys((400, 401, 402, 404, 405, 409, 410, 413, 415, 422, 500, 503), ErrorBody)
+ERROR_RESPONSES: ResponseDict = dict.fromkeys(
+    (400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 422, 429, 500, 503), ErrorBody
+)
 
 _log = structlog.get_logger(__name__)
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from api.auth import authenticate, caller
 from api.credit_schemas import EntryBody
+from api.problems import ERROR_RESPONSES
 from api.usage_schemas import (
     EntryListBody,
     EntryPageQuery,
@@ -26,7 +27,12 @@ from core.ledger_views import list_entries
 from core.usage import GroupBy, UsageRow, usage, usage_events
 
 usage_routes = APIBlueprint(
-    "usage", __name__, url_prefix="/v1", abp_tags=[Tag(name="Credits")], abp_security=[{"api_key": []}]
+    "usage",
+    __name__,
+    url_prefix="/v1",
+    abp_tags=[Tag(name="Credits")],
+    abp_security=[{"api_key": []}],
+    abp_responses=ERROR_RESPONSES,
 )
 usage_routes.before_request(authenticate)
 
