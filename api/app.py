@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from werkzeug.wrappers import Response as PlainResponse
 
 from api.account_routes import account_routes
+from api.event_routes import event_routes
 from api.health_routes import health_routes
 from api.job_routes import job_routes
 from api.openapi import describe_submission
@@ -38,7 +39,7 @@ def create_app() -> OpenAPI:
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     register_request_log(app)
     register_error_handlers(app)
-    for routes in (job_routes, account_routes, health_routes):
+    for routes in (job_routes, event_routes, account_routes, health_routes):
         app.register_api(routes)
     describe_submission(app)
     app.add_url_rule("/openapi.json", "openapi_json", lambda: _openapi(app))

@@ -9,6 +9,7 @@ from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel
 
 from api.auth import authenticate, caller
+from api.preferences import preferred_wait_s
 from api.problems import ERROR_RESPONSES
 from api.schemas import (
     DeletedBody,
@@ -26,7 +27,7 @@ from api.submission import read_submission
 from api.waiting import job_waits
 from core import jobs
 from core.database import transaction
-from core.job_views import image_page, job_view, list_jobs
+from core.job_views import JobFilter, image_page, job_view, list_jobs
 from core.states import Status
 from core.transcript import whole_text
 
@@ -50,20 +51,31 @@ def submit_job() -> Response:
     """Submit a job.
 
     Images come as files of a form (field `image`, once or many times), as JSON, or one as the body itself; then its
-    options are query parameters. The answer is the job; `Location` tells where to poll it.
+    options are query parameters. The answer is the job; `Location` tells where to poll it. With `Prefer: wait=N` it
+    comes when the job has ended (then with status 200), or after N seconds.
     """
-    job_id = jobs.submit(caller(), read_submission(request))
-    answer = _job(job_id)
-    answer.status_code = HTTPStatus.ACCEPTED
-    answer.headers["Location"] = f"/v1/jobs/{job_id}"
-    return answer
+    return _submitted(jobs.submit(caller(), read_submission(request)))
 
 
 @job_routes.get("", responses={200: JobListBody})
 def list_own_jobs(query: JobPageQuery) -> Response:
-    """List your jobs, newest first, without their images."""
+    """List your jobs, newest first, without their images.
+
+    `status` may be given several times; `metadata[name]=value` finds the jobs that carry this pair.
+    """
     with transaction() as connection:
-        found = list_jobs(connection, caller(), before=query.after, most=query.limit + 1)
+        found = list_jobs(
+            connection,
+            caller(),
+            JobFilter(
+                statuses=query.status,
+                created_after=query.created_after,
+                created_before=query.created_before,
+                metadata=query.metadata(),
+            ),
+            before=query.after,
+            most=query.limit + 1,
+        )
     page = found[: query.limit]
     more = len(found) > query.limit
     return _json(
@@ -128,6 +140,22 @@ def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
     if query.format == "json":
         return _json(ImageListBody(data=[ImageBody.of(image) for image in images], has_more=False, next_cursor=None))
     return Response(whole_text([image.text for image in images]) + "\n", mimetype="text/plain")
+
+
+def _submitted(job_id: str) -> Response:
+    wait_s = preferred_wait_s(request.headers.get("Prefer", ""))
+    waited = wait_s is not None and job_waits().wait(caller(), job_id, timeout_s=wait_s, done=_has_ended)
+    answer = _job(job_id)
+    # It was made here, so that a job which has not ended, or ended only just now, is "accepted" as without a wait.
+    answer.status_code = HTTPStatus.OK if waited and "Retry-After" not in answer.headers else HTTPStatus.ACCEPTED
+    answer.headers["Location"] = f"/v1/jobs/{job_id}"
+    if waited:
+        answer.headers["Preference-Applied"] = f"wait={wait_s}"
+    return answer
+
+
+def _has_ended(_version: int, status: Status) -> bool:
+    return status.terminal
 
 
 def _job(job_id: str) -> Response:

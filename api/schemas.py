@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from core.credits import CREDIT_MICRO, Credit
 from core.errors import NotFound
@@ -77,6 +77,7 @@ class JobSubmission(JobOptions):
     images: list[ImageSource] = Field(min_length=1, description="1 to 1,000 images.")
 
 
+_METADATA_FIELD = re.compile(r"metadata\[.+\]")
 _JOB_ID = r"^job_[0-9a-z]{26}$"
 JobId = Annotated[str, Field(pattern=_JOB_ID)]
 
@@ -111,11 +112,29 @@ class WaitQuery(_Sent):
     )
 
 
-class JobPageQuery(_Sent):
-    """Which page of jobs."""
+class JobPageQuery(BaseModel):
+    """Which jobs, and which page of them; other fields than these are filters of metadata."""
+
+    # Names that are not known beforehand: the pairs of `metadata[name]=value`.
+    model_config = ConfigDict(extra="allow")
 
     after: JobId | None = Field(None, description="The `next_cursor` of the page before.")
     limit: int = Field(20, ge=1, le=100)
+    status: list[StatusName] = Field([], description="Only jobs in this state, or in one of these.")
+    created_after: AwareDatetime | None = Field(None, description="Only jobs made at this time or later.")
+    created_before: AwareDatetime | None = Field(None, description="Only jobs made before this time.")
+
+    @model_validator(mode="after")
+    def _only_metadata_beside(self) -> JobPageQuery:
+        for name, value in (self.model_extra or {}).items():
+            if not _METADATA_FIELD.fullmatch(name):
+                raise ValueError(f"there is no field {name}")
+            _storable(name + value)
+        return self
+
+    def metadata(self) -> dict[str, str]:
+        """The pairs that a job must carry."""
+        return {name[len("metadata[") : -1]: value for name, value in (self.model_extra or {}).items()}
 
 
 class ImagePageQuery(_Sent):
@@ -239,6 +258,7 @@ class UrlsBody(BaseModel):
 
     self: str
     cancel: str
+    events: str
     transcript: str
 
 
@@ -293,6 +313,7 @@ class JobBody(BaseModel):
             urls=UrlsBody(
                 self=f"/v1/jobs/{job.id}",
                 cancel=f"/v1/jobs/{job.id}/cancel",
+                events=f"/v1/jobs/{job.id}/events",
                 transcript=f"/v1/jobs/{job.id}/transcript",
             ),
         )

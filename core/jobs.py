@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from core import credits, job_files, notices, queue
+from core import credits, job_events, job_files, notices, queue
 from core.accounts import Caller
 from core.database import transaction
 from core.errors import AlreadyFinished, Gone, NotFound, Unavailable
@@ -126,7 +126,7 @@ def cancel(caller: Caller, job_id: str) -> None:
         status = locked_status(connection, caller, job_id)
         if status.terminal:
             raise AlreadyFinished(f"the job has already ended: {status}")
-        image_ids = _cancel_images(connection, caller, job_id)
+        image_ids = end_unfinished(connection, caller.account_id, job_id, status=Status.CANCELED)
     notices.notify(notices.IMAGES_CANCELED, image_ids)
     notices.notify(notices.JOB_CHANGED, [job_id])
 
@@ -141,13 +141,8 @@ def delete_job(caller: Caller, job_id: str) -> None:
     canceled: list[str] = []
     with transaction() as connection:
         if not locked_status(connection, caller, job_id).terminal:
-            canceled = _cancel_images(connection, caller, job_id)
-        connection.execute(delete(ImageRow).where(ImageRow.job_id == job_id))
-        connection.execute(
-            update(JobRow)
-            .where(JobRow.id == job_id)
-            .values(deleted_at=func.now(), caller_metadata={}, version=JobRow.version + 1)
-        )
+            canceled = end_unfinished(connection, caller.account_id, job_id, status=Status.CANCELED)
+        delete_content(connection, job_id)
     notices.notify(notices.IMAGES_CANCELED, canceled)
     notices.notify(notices.JOB_CHANGED, [job_id])
     # Where the storage is away just now, the sweeper removes the files later.
@@ -174,30 +169,44 @@ def locked_status(connection: Connection, caller: Caller, job_id: str) -> Status
     return Status(row.status)
 
 
-def _cancel_images(connection: Connection, caller: Caller, job_id: str) -> list[str]:
-    ended = connection.execute(
-        update(ImageRow)
-        .where(ImageRow.job_id == job_id, ImageRow.status.in_([Status.QUEUED, Status.RUNNING]))
-        .values(status=Status.CANCELED, attempt=ImageRow.attempt + 1, finished_at=func.now())
-        .returning(ImageRow.id, ImageRow.held_micro)
-    ).all()
-    released_micro = sum(row.held_micro for row in ended)
+def delete_content(connection: Connection, job_id: str) -> None:
+    """Delete what a locked, ended job holds of its caller's: images, text, metadata; the files go after the commit."""
+    connection.execute(delete(ImageRow).where(ImageRow.job_id == job_id))
+    job_events.forget(connection, job_id)
     connection.execute(
         update(JobRow)
         .where(JobRow.id == job_id)
+        .values(deleted_at=func.now(), caller_metadata={}, version=JobRow.version + 1)
+    )
+
+
+def end_unfinished(connection: Connection, account_id: str, job_id: str, *, status: Status) -> list[str]:
+    """End a locked job, and those of its images that have not ended, free; return their ids."""
+    ended = connection.execute(
+        update(ImageRow)
+        .where(ImageRow.job_id == job_id, ImageRow.status.in_([Status.QUEUED, Status.RUNNING]))
+        .values(status=status, attempt=ImageRow.attempt + 1, finished_at=func.now())
+        .returning(ImageRow.id, ImageRow.held_micro)
+    ).all()
+    released_micro = sum(row.held_micro for row in ended)
+    version = connection.execute(
+        update(JobRow)
+        .where(JobRow.id == job_id)
         .values(
-            status=Status.CANCELED,
+            status=status,
             version=JobRow.version + 1,
             finished_at=func.now(),
             images_done=JobRow.images_done + len(ended),
             held_micro=JobRow.held_micro - released_micro,
         )
-    )
+        .returning(JobRow.version)
+    ).scalar_one()
+    job_events.record(connection, [job_events.Happened.to_job(job_id, version, status=status)])
     credits.post(
         connection,
         [
             credits.Entry(
-                account_id=caller.account_id,
+                account_id=account_id,
                 kind=credits.EntryKind.RELEASE,
                 amount_micro=row.held_micro,
                 job_id=job_id,

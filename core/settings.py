@@ -86,14 +86,14 @@ class Settings(BaseSettings):
     signup_grant_credits: Annotated[int, Field(ge=0)] = 1000
     """Credits that a new account starts with; one credit reads one line."""
 
-    api_threads: Annotated[int, Field(ge=8, le=1024)] = 128
-    """Requests that one API process answers at once, waiting ones included."""
+    api_threads: Annotated[int, Field(ge=8, le=4096)] = 1024
+    """Requests that one API process answers at once; three quarters of them may be long polls and streams."""
 
     api_processes: Annotated[int, Field(ge=1, le=64)] = 1
     """API processes."""
 
-    max_waiting_per_account: Annotated[int, Field(ge=0)] = 64
-    """Long polls of one account that may wait at once in one API process; one more is answered at once."""
+    max_waiting_per_account: Annotated[int, Field(ge=0)] = 640
+    """Long polls and streams of one account that may wait at once in one API process; one more is answered at once."""
 
     metrics: bool = False
     """Whether the API answers `GET /metrics`, to anybody who reaches it."""

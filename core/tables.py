@@ -159,6 +159,20 @@ class LineRow(Base):
     words: Mapped[list[Any]] = mapped_column(JSONB)
 
 
+class JobEventRow(Base):
+    """One thing that happened to a job, under the version that it raised the job to."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str]
+    #: Of the job, where the event is about it.
+    status: Mapped[str | None]
+    image_id: Mapped[str | None]
+    line_position: Mapped[int | None]
+
+
 class WorkerRow(Base):
     """A worker's lease: alive until `expires_at` on Postgres's clock."""
 
