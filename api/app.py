@@ -15,6 +15,7 @@ from api.openapi import describe_submission
 from api.problems import malformed, register_error_handlers
 from api.request_log import register_request_log
 from api.schemas import ErrorBody
+from api.webhook_routes import webhook_routes
 from core.logs import configure_logging
 from core.settings import settings
 
@@ -39,7 +40,7 @@ def create_app() -> OpenAPI:
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     register_request_log(app)
     register_error_handlers(app)
-    for routes in (job_routes, event_routes, account_routes, health_routes):
+    for routes in (job_routes, event_routes, webhook_routes, account_routes, health_routes):
         app.register_api(routes)
     describe_submission(app)
     app.add_url_rule("/openapi.json", "openapi_json", lambda: _openapi(app))

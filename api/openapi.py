@@ -29,7 +29,7 @@ def describe_submission(app: OpenAPI) -> None:
             "description": f"With a raw image body: {schema.get('description', name)}",
         }
         for name, schema in options["properties"].items()
-        if name != "metadata"
+        if name not in ("metadata", "webhook")
     ]
 
 

@@ -41,11 +41,27 @@ Metadata = Annotated[
 ImageKey = Annotated[str, Field(max_length=256), AfterValidator(_storable)]
 
 
-class _Sent(BaseModel):
+class Sent(BaseModel):
+    """What callers send: a field that is not known is refused."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class JobOptions(_Sent):
+WebhookEventName = Literal["job.started", "job.completed", "job.failed", "job.canceled"]
+#: An address that webhooks are sent to; whether they may is judged apart.
+WebhookUrl = Annotated[str, Field(max_length=2048), AfterValidator(_storable)]
+DEFAULT_WEBHOOK_EVENTS: list[WebhookEventName] = ["job.completed", "job.failed", "job.canceled"]
+
+
+class WebhookOption(Sent):
+    """Where the events of one job are sent, signed with the secret of `GET /v1/webhook_secret`."""
+
+    url: WebhookUrl
+    events: list[WebhookEventName] = Field(DEFAULT_WEBHOOK_EVENTS, min_length=1)
+    include_text: bool = Field(False, description="Whether the text read comes with the end, cut to fit 20 KB.")
+
+
+class JobOptions(Sent):
     """Options of a job: fields of the JSON body or the form, or query parameters beside a raw image."""
 
     model: str | None = Field(
@@ -55,9 +71,17 @@ class JobOptions(_Sent):
     priority: PriorityName = Field("normal", description="Who is read first.")
     max_lines: int = Field(40, ge=1, le=1000, description="A page's ceiling of lines.")
     metadata: Metadata = Field({}, description="Up to 16 pairs of strings that come back with the job.")
+    webhook: WebhookOption | None = Field(None, description="Where to send this job's events.")
+    webhook_url: WebhookUrl | None = Field(None, description="Short for a `webhook` with this url.")
+
+    @model_validator(mode="after")
+    def _one_webhook(self) -> JobOptions:
+        if self.webhook is not None and self.webhook_url is not None:
+            raise ValueError("give webhook or webhook_url, not both")
+        return self
 
 
-class ImageSource(_Sent):
+class ImageSource(Sent):
     """One image of a JSON submission: exactly one of `url` and `base64`."""
 
     url: str | None = Field(None, description="An http(s) address, or a data URL.")
@@ -101,7 +125,7 @@ class ModelPath(BaseModel):
     model_id: str
 
 
-class WaitQuery(_Sent):
+class WaitQuery(Sent):
     """How long an answer may take to come."""
 
     wait: float = Field(
@@ -137,14 +161,14 @@ class JobPageQuery(BaseModel):
         return {name[len("metadata[") : -1]: value for name, value in (self.model_extra or {}).items()}
 
 
-class ImagePageQuery(_Sent):
+class ImagePageQuery(Sent):
     """Which page of a job's images."""
 
     after: int = Field(-1, ge=-1, lt=2**31, description="The `next_cursor` of the page before.")
     limit: int = Field(100, ge=1, le=100)
 
 
-class TranscriptQuery(_Sent):
+class TranscriptQuery(Sent):
     """In which form a transcript is wanted."""
 
     format: Literal["txt", "json"] = "txt"

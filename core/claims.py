@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Select, func, select, text, tuple_, update
 
-from core import job_events, notices
+from core import job_events, notices, webhooks
 from core.database import transaction
 from core.locks import lock_jobs
 from core.states import Mode, Priority, Status
@@ -116,7 +116,9 @@ def _start_jobs(connection: Connection, job_ids: Collection[str]) -> list[str]:
         connection,
         [job_events.Happened.to_job(row.id, row.version, status=Status.RUNNING) for row in started],
     )
-    return [row.id for row in started]
+    started_ids = [row.id for row in started]
+    webhooks.announce(connection, started_ids)
+    return started_ids
 
 
 def _take(connection: Connection, worker_id: str, image_ids: Sequence[str]) -> list[Claim]:

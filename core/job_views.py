@@ -101,7 +101,7 @@ def job_view(connection: Connection, caller: Caller, job_id: str) -> JobView:
         row,
         images=images,
         text=_text(connection, row, images),
-        error=_first_errors(connection, [row]).get(row.id),
+        error=first_errors(connection, [row]).get(row.id),
         queue_position=_queue_position(connection, row),
     )
 
@@ -151,7 +151,7 @@ def list_jobs(
     if before is not None:
         query = query.where(JobRow.id < before)
     rows = connection.execute(query.order_by(JobRow.id.desc()).limit(most)).all()
-    errors = _first_errors(connection, rows)
+    errors = first_errors(connection, rows)
     return tuple(_view(row, images=(), text=None, error=errors.get(row.id), queue_position=None) for row in rows)
 
 
@@ -258,7 +258,7 @@ def _text(connection: Connection, row: Row[Any], embedded: Sequence[ImageView]) 
     return whole_text(list(texts))
 
 
-def _first_errors(connection: Connection, jobs: Sequence[Row[Any]]) -> dict[str, ErrorView]:
+def first_errors(connection: Connection, jobs: Sequence[Row[Any]]) -> dict[str, ErrorView]:
     """Why each failed job failed: the error of its first image."""
     failed = [row.id for row in jobs if Status(row.status) is Status.FAILED]
     if not failed:

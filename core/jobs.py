@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from core import credits, job_events, job_files, notices, queue
+from core import credits, job_events, job_files, notices, queue, webhook_deliveries, webhook_secrets, webhooks
 from core.accounts import Caller
 from core.database import transaction
 from core.errors import AlreadyFinished, Gone, NotFound, Unavailable
@@ -16,6 +16,7 @@ from core.ids import new_id
 from core.images import ImageHeader
 from core.states import Mode, Priority, Status
 from core.tables import ImageRow, JobRow
+from core.webhooks import JobWebhook
 
 #: Most images of one job (the API's contract).
 MAX_IMAGES = 1000
@@ -41,6 +42,7 @@ class NewJob:
     max_lines: int
     metadata: Mapping[str, str]
     images: Sequence[NewImage]
+    webhook: JobWebhook | None = None
 
 
 def submit(caller: Caller, new: NewJob) -> str:
@@ -48,7 +50,7 @@ def submit(caller: Caller, new: NewJob) -> str:
 
     Raises:
         InsufficientCredits: The account cannot pay for it; nothing is kept.
-        Unavailable: Postgres or the storage cannot be reached; nothing is kept.
+        Unavailable: Postgres or the storage cannot be reached, or webhooks cannot be signed here; nothing is kept.
     """
     job_id = new_id("job")
     image_ids = [new_id("img") for _ in new.images]
@@ -56,6 +58,9 @@ def submit(caller: Caller, new: NewJob) -> str:
     with transaction() as connection:
         # Judged again under the lock below; here it keeps those who cannot pay from filling the disk.
         credits.check_available(credits.credit(connection, caller.account_id), held_micro)
+        if new.webhook is not None:
+            # What could never be signed is refused now, not when it is to be sent.
+            webhook_secrets.ensure_secret(connection, caller.account_id)
     job_files.put_images(job_id, {i: image.data for i, image in zip(image_ids, new.images, strict=True)})
     try:
         with transaction() as connection:
@@ -90,6 +95,9 @@ def _insert(
             caller_metadata=dict(new.metadata),
             images_total=len(new.images),
             held_micro=held_micro,
+            webhook_url=new.webhook.url if new.webhook else None,
+            webhook_events=[event.value for event in new.webhook.events] if new.webhook else None,
+            webhook_include_text=new.webhook.include_text if new.webhook else False,
         )
     )
     connection.execute(
@@ -173,6 +181,7 @@ def delete_content(connection: Connection, job_id: str) -> None:
     """Delete what a locked, ended job holds of its caller's: images, text, metadata; the files go after the commit."""
     connection.execute(delete(ImageRow).where(ImageRow.job_id == job_id))
     job_events.forget(connection, job_id)
+    webhook_deliveries.forget_job(connection, job_id)
     connection.execute(
         update(JobRow)
         .where(JobRow.id == job_id)
@@ -202,6 +211,7 @@ def end_unfinished(connection: Connection, account_id: str, job_id: str, *, stat
         .returning(JobRow.version)
     ).scalar_one()
     job_events.record(connection, [job_events.Happened.to_job(job_id, version, status=status)])
+    webhooks.announce(connection, [job_id])
     credits.post(
         connection,
         [

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from core import credits, job_events, notices
+from core import credits, job_events, notices, webhooks
 from core.credits import Entry, EntryKind
 from core.database import transaction
 from core.errors import InkqueueError
@@ -165,6 +165,7 @@ def _count(connection: Connection, outcomes: Sequence[Outcome], entries: Sequenc
             )
             events.append(Happened.to_job(job_id, row.version + 1, status=status))
     job_events.record(connection, events)
+    webhooks.announce(connection, [event.job_id for event in events if event.kind is EventKind.DONE])
 
 
 def _events(outcome: Outcome) -> list[Happened]:

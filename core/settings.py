@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+_LEAST_SECRET_KEY = 32
+
 
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -83,6 +85,29 @@ class Settings(BaseSettings):
     url_allow_ports: Annotated[tuple[int, ...], NoDecode] = (80, 443)
     """Ports that image URLs may name."""
 
+    secret_key: str = ""
+    """Encrypts the secrets of webhooks in the database; any 32 characters or more that nobody can guess. Without it
+    there are no webhooks; with another one, those secrets must be rotated."""
+
+    public_url: Annotated[str, Field(pattern=r"^(|https?://[^\s]+[^\s/])$")] = ""
+    """Address under which callers reach the API, such as `https://ocr.example.org`; it stands before the links in
+    webhooks."""
+
+    webhook_allow_cidrs: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """Networks, comma separated, that webhooks may be sent to although they are private."""
+
+    webhook_allow_ports: Annotated[tuple[int, ...], NoDecode] = (80, 443)
+    """Ports that webhooks may be sent to."""
+
+    webhook_timeout_s: Annotated[float, Field(gt=0, le=60)] = 15.0
+    """Longest time for one attempt of a webhook, from the connection to the answer."""
+
+    webhook_schedule_scale: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Factor on all times between attempts, and until a dead endpoint is disabled; small ones let you try it."""
+
+    webhook_log_days: Annotated[float, Field(gt=0)] = 30.0
+    """Days after which an ended delivery leaves the log."""
+
     signup_grant_credits: Annotated[int, Field(ge=0)] = 1000
     """Credits that a new account starts with; one credit reads one line."""
 
@@ -107,7 +132,16 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least serious level that is logged."""
 
-    _split_lists = field_validator("models", "url_allow_cidrs", "url_allow_ports", mode="before")(_split)
+    _split_lists = field_validator(
+        "models", "url_allow_cidrs", "url_allow_ports", "webhook_allow_cidrs", "webhook_allow_ports", mode="before"
+    )(_split)
+
+    @field_validator("secret_key")
+    @classmethod
+    def _not_guessable(cls, key: str) -> str:
+        if 0 < len(key) < _LEAST_SECRET_KEY:
+            raise ValueError(f"a secret key has at least {_LEAST_SECRET_KEY} characters")
+        return key
 
     @field_validator("database_url")
     @classmethod

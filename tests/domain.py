@@ -17,6 +17,7 @@ from core.jobs import NewImage, NewJob, submit
 from core.outcomes import Outcome
 from core.states import Mode, Priority
 from core.transcript import BoundingBox, Flag, Line
+from core.webhooks import JobWebhook
 
 MODEL = "fake"
 
@@ -50,13 +51,23 @@ def submit_lines(
     priority: Priority = Priority.NORMAL,
     model: str = MODEL,
     data: bytes | None = None,
+    webhook: JobWebhook | None = None,
 ) -> str:
     """A job of so many lines; its id."""
     data = data or png()
     header = inspect_image(data, max_bytes=10**7, max_pixels=10**7)
     images = [NewImage(data=data, header=header, key=f"line-{index}") for index in range(lines)]
     return submit(
-        caller, NewJob(model=model, mode=Mode.AUTO, priority=priority, max_lines=40, metadata={}, images=images)
+        caller,
+        NewJob(
+            model=model,
+            mode=Mode.AUTO,
+            priority=priority,
+            max_lines=40,
+            metadata={},
+            images=images,
+            webhook=webhook,
+        ),
     )
 
 

@@ -8,7 +8,7 @@ import structlog
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, text
 
-from core import job_files, leases, notices, queue
+from core import job_files, leases, notices, queue, webhook_deliveries
 from core.claims import waiting_images
 from core.database import transaction
 
@@ -44,6 +44,8 @@ class Sweeper:
             job_files.purge(job_id)
         if datetime.now(UTC) >= self._orphans_due:
             self._orphans_due = datetime.now(UTC) + _ORPHANS_EVERY
+            with transaction() as connection:
+                webhook_deliveries.delete_old(connection)
             for job_id in job_files.delete_orphans():
                 _log.info("files of a job that was never submitted were deleted", job_id=job_id)
 
