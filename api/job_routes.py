@@ -28,6 +28,7 @@ from api.waiting import job_waits
 from core import jobs
 from core.database import transaction
 from core.job_views import JobFilter, image_page, job_view, list_jobs
+from core.retries import retry
 from core.states import Status
 from core.transcript import whole_text
 
@@ -123,6 +124,12 @@ def cancel_job(path: JobPath) -> Response:
     """Cancel a job: what has not been read ends now, free; what was read stays charged and readable."""
     jobs.cancel(caller(), path.job_id)
     return _job(path.job_id)
+
+
+@job_routes.post("/<job_id>/retry", responses={202: JobBody})
+def retry_job(path: JobPath) -> Response:
+    """Submit a new job with those images of an ended job that were not read; only what is then read is charged."""
+    return _submitted(retry(caller(), path.job_id))
 
 
 @job_routes.delete("/<job_id>", responses={200: DeletedBody})

@@ -74,6 +74,10 @@ class JobOptions(Sent):
     webhook: WebhookOption | None = Field(None, description="Where to send this job's events.")
     webhook_url: WebhookUrl | None = Field(None, description="Short for a `webhook` with this url.")
 
+    deadline_s: int | None = Field(
+        None, ge=1, le=30 * 24 * 3600, description="Images that are not started so many seconds from now expire, free."
+    )
+
     @model_validator(mode="after")
     def _one_webhook(self) -> JobOptions:
         if self.webhook is not None and self.webhook_url is not None:
@@ -307,6 +311,8 @@ class JobBody(BaseModel):
     usage: UsageBody
     metadata: dict[str, str]
     error: FailureBody | None
+    retry_of: str | None = Field(description="The job whose unread images this one holds.")
+    deadline_at: datetime | None = Field(description="Images that are not started by then expire, free.")
     urls: UrlsBody
 
     @classmethod
@@ -334,6 +340,8 @@ class JobBody(BaseModel):
             ),
             metadata=job.metadata,
             error=FailureBody.of(job.error),
+            retry_of=job.retry_of,
+            deadline_at=job.deadline_at,
             urls=UrlsBody(
                 self=f"/v1/jobs/{job.id}",
                 cancel=f"/v1/jobs/{job.id}/cancel",

@@ -83,6 +83,7 @@ def read_submission(request: Request) -> NewJob:
             here[i] if image.url is None else _judged(image, fetched[str(image.param)]) for i, image in enumerate(sent)
         ],
         webhook=webhook,
+        deadline_s=options.deadline_s,
     )
 
 

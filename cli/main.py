@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from cli.accounts import credits, keys
 from cli.commands import COURIER_COMMAND, WORKER_COMMAND, api_command
+from cli.retention import retention
 from cli.state_dir import DEFAULT_STATE_DIR
 from core.errors import InkqueueError
 
@@ -43,6 +44,7 @@ app = typer.Typer(
 
 app.add_typer(keys, name="keys")
 app.add_typer(credits, name="credits")
+app.command()(retention)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]

@@ -64,6 +64,12 @@ class AlreadyFinished(InkqueueError):
     code = "already_finished"
 
 
+class NotFinished(InkqueueError):
+    """The job has not ended yet."""
+
+    code = "not_finished"
+
+
 class Gone(InkqueueError):
     """The job was deleted."""
 

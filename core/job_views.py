@@ -75,6 +75,8 @@ class JobView:
     text: str | None
     images: tuple[ImageView, ...]
     error: ErrorView | None
+    retry_of: str | None
+    deadline_at: datetime | None
 
 
 def job_version(connection: Connection, caller: Caller, job_id: str) -> tuple[int, Status]:
@@ -84,7 +86,7 @@ def job_version(connection: Connection, caller: Caller, job_id: str) -> tuple[in
         NotFound: The account has no such job.
         Gone: It was deleted.
     """
-    row = _job_row(connection, caller, job_id)
+    row = job_row(connection, caller, job_id)
     return row.version, Status(row.status)
 
 
@@ -95,7 +97,7 @@ def job_view(connection: Connection, caller: Caller, job_id: str) -> JobView:
         NotFound: The account has no such job.
         Gone: It was deleted.
     """
-    row = _job_row(connection, caller, job_id)
+    row = job_row(connection, caller, job_id)
     images = _images(connection, job_id, after=-1, most=EMBEDDED_IMAGES)
     return _view(
         row,
@@ -113,7 +115,7 @@ def image_page(connection: Connection, caller: Caller, job_id: str, *, after: in
         NotFound: The account has no such job.
         Gone: It was deleted.
     """
-    _job_row(connection, caller, job_id)
+    job_row(connection, caller, job_id)
     return _images(connection, job_id, after=after, most=most)
 
 
@@ -178,7 +180,13 @@ def _images(connection: Connection, job_id: str, *, after: int, most: int) -> tu
     )
 
 
-def _job_row(connection: Connection, caller: Caller, job_id: str) -> Row[Any]:
+def job_row(connection: Connection, caller: Caller, job_id: str) -> Row[Any]:
+    """All that the table of jobs says of one of the caller's.
+
+    Raises:
+        NotFound: The account has no such job.
+        Gone: It was deleted.
+    """
     row = connection.execute(
         select(JobRow.__table__).where(JobRow.id == job_id, JobRow.account_id == caller.account_id)
     ).one_or_none()
@@ -219,6 +227,8 @@ def _view(
         text=text,
         images=images,
         error=error,
+        retry_of=row.retry_of,
+        deadline_at=row.deadline_at,
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from core import credits, job_events, job_files, notices, queue, webhook_deliveries, webhook_secrets, webhooks
 from core.accounts import Caller
@@ -43,6 +45,10 @@ class NewJob:
     metadata: Mapping[str, str]
     images: Sequence[NewImage]
     webhook: JobWebhook | None = None
+    #: Images that are not started so many seconds after the submission expire.
+    deadline_s: float | None = None
+    #: The job whose unread images these are.
+    retry_of: str | None = None
 
 
 def submit(caller: Caller, new: NewJob) -> str:
@@ -98,6 +104,8 @@ def _insert(
             webhook_url=new.webhook.url if new.webhook else None,
             webhook_events=[event.value for event in new.webhook.events] if new.webhook else None,
             webhook_include_text=new.webhook.include_text if new.webhook else False,
+            deadline_at=func.now() + timedelta(seconds=new.deadline_s) if new.deadline_s else None,
+            retry_of=new.retry_of,
         )
     )
     connection.execute(
@@ -191,7 +199,7 @@ def delete_content(connection: Connection, job_id: str) -> None:
 
 def end_unfinished(connection: Connection, account_id: str, job_id: str, *, status: Status) -> list[str]:
     """End a locked job, and those of its images that have not ended, free; return their ids."""
-    ended = connection.execute(
+    ended: Sequence[Any] = connection.execute(
         update(ImageRow)
         .where(ImageRow.job_id == job_id, ImageRow.status.in_([Status.QUEUED, Status.RUNNING]))
         .values(status=status, attempt=ImageRow.attempt + 1, finished_at=func.now())
@@ -212,6 +220,12 @@ def end_unfinished(connection: Connection, account_id: str, job_id: str, *, stat
     ).scalar_one()
     job_events.record(connection, [job_events.Happened.to_job(job_id, version, status=status)])
     webhooks.announce(connection, [job_id])
+    release(connection, account_id, job_id, ended)
+    return [row.id for row in ended]
+
+
+def release(connection: Connection, account_id: str, job_id: str, ended: Sequence[Row[Any]]) -> None:
+    """Set free what was held for images that ended unread, given by their `id` and `held_micro`."""
     credits.post(
         connection,
         [
@@ -225,4 +239,3 @@ def end_unfinished(connection: Connection, account_id: str, job_id: str, *, stat
             for row in ended
         ],
     )
-    return [row.id for row in ended]

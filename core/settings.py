@@ -108,6 +108,10 @@ class Settings(BaseSettings):
     webhook_log_days: Annotated[float, Field(gt=0)] = 30.0
     """Days after which an ended delivery leaves the log."""
 
+    retention_days: Annotated[float, Field(ge=0)] = 0.0
+    """Days after which images, text and metadata of an ended job are deleted; 0 keeps them for ever. An account may
+    have its own: `inkqueue retention`."""
+
     signup_grant_credits: Annotated[int, Field(ge=0)] = 1000
     """Credits that a new account starts with; one credit reads one line."""
 

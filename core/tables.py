@@ -51,6 +51,8 @@ class AccountRow(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     balance_micro: Mapped[int] = mapped_column(server_default="0")
     held_micro: Mapped[int] = mapped_column(server_default="0")
+    #: How long its ended jobs are kept, 0 for ever; None: as the service's setting says.
+    retention_days: Mapped[float | None]
 
 
 class KeyRow(Base):
@@ -73,6 +75,12 @@ class JobRow(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         Index("jobs_of_account", "account_id", "id"),
+        Index("jobs_kept", "account_id", "finished_at", postgresql_where=text("deleted_at IS NULL")),
+        Index(
+            "jobs_with_deadline",
+            "deadline_at",
+            postgresql_where=text("deadline_at IS NOT NULL AND finished_at IS NULL"),
+        ),
         Index("jobs_to_purge", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL AND purged_at IS NULL")),
     )
 
@@ -104,6 +112,10 @@ class JobRow(Base):
     webhook_url: Mapped[str | None]
     webhook_events: Mapped[list[str] | None]
     webhook_include_text: Mapped[bool] = mapped_column(server_default="false")
+    #: The job whose unread images this one holds.
+    retry_of: Mapped[str | None]
+    #: What has not been started by then expires.
+    deadline_at: Mapped[datetime | None]
 
 
 class ImageRow(Base):

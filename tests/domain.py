@@ -52,6 +52,7 @@ def submit_lines(
     model: str = MODEL,
     data: bytes | None = None,
     webhook: JobWebhook | None = None,
+    deadline_s: float | None = None,
 ) -> str:
     """A job of so many lines; its id."""
     data = data or png()
@@ -67,6 +68,7 @@ def submit_lines(
             metadata={},
             images=images,
             webhook=webhook,
+            deadline_s=deadline_s,
         ),
     )
 

@@ -8,7 +8,7 @@ import structlog
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, text
 
-from core import job_files, leases, notices, queue, webhook_deliveries
+from core import deadlines, job_files, leases, notices, queue, retention, webhook_deliveries
 from core.claims import waiting_images
 from core.database import transaction
 
@@ -36,6 +36,8 @@ class Sweeper:
                 return
             leases.note_sweep(connection)
             changed = leases.expire_dead(connection)
+            changed += deadlines.expire_due(connection)
+            changed += retention.delete_kept_too_long(connection)
             waiting = waiting_images(connection, most=queue.SLICE_IMAGES * queue.MAX_WAITING_TICKETS)
             unpurged = job_files.unpurged(connection)
         notices.notify(notices.JOB_CHANGED, changed)

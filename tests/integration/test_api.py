@@ -421,3 +421,18 @@ def test_jobs_are_listed_by_state_time_and_metadata(http: FlaskClient) -> None:
 @pytest.mark.parametrize("query", ["status=lost", "created_after=yesterday", "created_after=2026-01-01", "color=red"])
 def test_a_filter_that_cannot_be_understood_is_refused(http: FlaskClient, query: str) -> None:
     assert error_of(http.get(f"/v1/jobs?{query}")) == (400, "malformed_request")
+
+
+def test_a_job_is_retried_over_http(http: FlaskClient) -> None:
+    job_id = submitted(http)
+    assert error_of(http.post(f"/v1/jobs/{job_id}/retry")) == (409, "not_finished")
+    http.post(f"/v1/jobs/{job_id}/cancel")
+    answer = http.post(f"/v1/jobs/{job_id}/retry")
+    assert (answer.status_code, answer.get_json()["retry_of"]) == (202, job_id)
+    assert answer.headers["Location"] == f"/v1/jobs/{answer.get_json()['id']}"
+
+
+def test_a_deadline_is_told_with_the_job(http: FlaskClient) -> None:
+    job = submit(http, deadline_s="60").get_json()
+    assert job["deadline_at"] > job["created_at"]
+    assert error_of(submit(http, deadline_s="0")) == (400, "malformed_request")
