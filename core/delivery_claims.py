@@ -26,7 +26,7 @@ from core.webhooks import EventType, body, fitting, job_text
 #: Requests that one receiver gets at once; one that is in trouble gets them one by one.
 PER_TARGET = 4
 #: A claim outlasts its attempt by so much, for what comes before and after the request.
-_MARGIN_S = 15.0
+_MARGIN_S = 10.0
 #: Any number does, so long as all couriers take the same.
 _ADVISORY_LOCK = 3_911_207_465
 
