@@ -27,7 +27,7 @@ from api.submission import read_submission
 from api.waiting import job_waits
 from core import jobs
 from core.database import transaction
-from core.job_views import JobFilter, image_page, job_view, list_jobs
+from core.job_views import JobFilter, JobView, image_page, job_view, list_jobs
 from core.retries import retry
 from core.states import Status
 from core.transcript import whole_text
@@ -152,9 +152,9 @@ def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
 def _submitted(job_id: str) -> Response:
     wait_s = preferred_wait_s(request.headers.get("Prefer", ""))
     waited = wait_s is not None and job_waits().wait(caller(), job_id, timeout_s=wait_s, done=_has_ended)
-    answer = _job(job_id)
-    # It was made here, so that a job which has not ended, or ended only just now, is "accepted" as without a wait.
-    answer.status_code = HTTPStatus.OK if waited and "Retry-After" not in answer.headers else HTTPStatus.ACCEPTED
+    job = _view(job_id)
+    answer = _rendered(job)
+    answer.status_code = HTTPStatus.OK if waited and job.status.terminal else HTTPStatus.ACCEPTED
     answer.headers["Location"] = f"/v1/jobs/{job_id}"
     if waited:
         answer.headers["Preference-Applied"] = f"wait={wait_s}"
@@ -166,8 +166,15 @@ def _has_ended(_version: int, status: Status) -> bool:
 
 
 def _job(job_id: str) -> Response:
+    return _rendered(_view(job_id))
+
+
+def _view(job_id: str) -> JobView:
     with transaction() as connection:
-        job = job_view(connection, caller(), job_id)
+        return job_view(connection, caller(), job_id)
+
+
+def _rendered(job: JobView) -> Response:
     answer = _json(JobBody.of(job))
     answer.set_etag(str(job.version))
     if job.status in (Status.QUEUED, Status.RUNNING):

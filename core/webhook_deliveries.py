@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Text, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Text, delete, exists, func, insert, literal, or_, select, update
 
 from core.accounts import Caller
 from core.errors import NotFound
 from core.ids import new_id
 from core.settings import settings
-from core.tables import WebhookAttemptRow, WebhookDeliveryRow
+from core.tables import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 from core.webhooks import EventType
 
 #: Attempts that a delivery is shown with, the latest ones.
@@ -125,10 +125,11 @@ def resend(connection: Connection, caller: Caller, delivery_id: str) -> Delivery
     """Send a delivery again now, under the same `webhook-id`, whatever became of it; its schedule starts anew.
 
     Raises:
-        NotFound: The account has none of this id.
+        NotFound: The account has none of this id, or its endpoint was deleted.
     """
     get_delivery(connection, caller, delivery_id)
-    _send_again(connection, [WebhookDeliveryRow.id == delivery_id])
+    if not _send_again(connection, [WebhookDeliveryRow.id == delivery_id]):
+        raise NotFound("the endpoint of this delivery was deleted")
     return get_delivery(connection, caller, delivery_id)
 
 
@@ -179,10 +180,12 @@ def delete_old(connection: Connection) -> None:
 
 
 def _send_again(connection: Connection, conditions: Sequence[ColumnElement[bool]]) -> int:
+    # What was signed with an endpoint's secret cannot be sent without it.
+    endpoint = exists().where(WebhookEndpointRow.id == WebhookDeliveryRow.endpoint_id)
     # A claim that stands is left alone: that attempt is under way, and what it brings is written as ever.
     sent = connection.execute(
         update(WebhookDeliveryRow)
-        .where(*conditions)
+        .where(*conditions, or_(WebhookDeliveryRow.endpoint_id.is_(None), endpoint))
         .values(status=DeliveryStatus.PENDING, due_at=func.now(), failures=0, ended_at=None)
         .returning(WebhookDeliveryRow.id)
     )

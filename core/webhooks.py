@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,15 +15,9 @@ from core.ids import new_id
 from core.job_views import ErrorView, first_errors
 from core.settings import settings
 from core.states import Status
-from core.tables import ImageRow, JobRow, LineRow, WebhookDeliveryRow, WebhookEndpointRow
-from core.transcript import whole_text
+from core.tables import JobRow, WebhookDeliveryRow, WebhookEndpointRow
+from core.webhook_bodies import rfc3339
 
-#: Standard Webhooks 1.0.0, section "Payload size": small enough for every receiver.
-MAX_BODY_BYTES = 20_000
-#: What is left of them for the data; the rest is for what stands around it.
-_MOST_DATA_BYTES = MAX_BODY_BYTES - 2_000
-#: Lines beyond these cannot fit; they are not even read.
-_MOST_LINES = 10_000
 #: The longest part of an error's message that is told.
 _MESSAGE_CHARACTERS = 500
 
@@ -145,9 +137,9 @@ def _data(job: Row[Any], error: ErrorView | None) -> dict[str, Any]:
         "status": job.status,
         "version": job.version,
         "model": job.model,
-        "created_at": _rfc3339(job.created_at),
-        "started_at": _rfc3339(job.started_at),
-        "finished_at": _rfc3339(job.finished_at),
+        "created_at": rfc3339(job.created_at),
+        "started_at": rfc3339(job.started_at),
+        "finished_at": rfc3339(job.finished_at),
         "progress": {
             "images_total": job.images_total,
             "images_done": job.images_done,
@@ -161,62 +153,3 @@ def _data(job: Row[Any], error: ErrorView | None) -> dict[str, Any]:
             "transcript": f"{settings().public_url}/v1/jobs/{job.id}/transcript",
         },
     }
-
-
-def _rfc3339(at: datetime | None) -> str | None:
-    return at.isoformat().replace("+00:00", "Z") if at else None
-
-
-def body(*, event: str, event_id: str, created_at: datetime, data: dict[str, Any]) -> bytes:
-    """The bytes of a webhook, to be signed and sent as they are; the same for every attempt, below 20 KB.
-
-    Args:
-        event: The type.
-        event_id: The `webhook-id`.
-        created_at: When the event happened.
-        data: What happened; what is too long in it is left out, and a field says so.
-    """
-    whole = {"id": event_id, "object": "event", "type": event, "timestamp": _rfc3339(created_at), "data": data}
-    return _json(whole)
-
-
-def fitting(data: dict[str, Any], text: str | None) -> dict[str, Any]:
-    """The data with the job's text, if any, cut so that the body stays below its limit.
-
-    Metadata of the largest kind leave, text is cut at its end; `metadata_truncated` and `text_truncated` say so.
-    """
-    if len(_json(data)) > _MOST_DATA_BYTES:
-        data = data | {"metadata": {}, "metadata_truncated": True}
-    if text is None:
-        return data
-    room = _MOST_DATA_BYTES - len(_json(data))
-    cut = _cut(text, room)
-    return data | {"text": cut, "text_truncated": len(cut) < len(text)}
-
-
-def _cut(text: str, room: int) -> str:
-    """The longest beginning of a text that takes at most so many bytes as JSON."""
-    text = text[:room]
-    while len(_json(text)) > room:
-        # Escapes make it longer than its characters: a few rounds get there.
-        text = text[: len(text) * room // (len(_json(text)) + 1)]
-    return text
-
-
-def job_text(connection: Connection, job_id: str) -> str | None:
-    """As much of a job's text as could fit into a webhook; None when the job was deleted."""
-    deleted_at = connection.execute(select(JobRow.deleted_at).where(JobRow.id == job_id)).one_or_none()
-    if deleted_at is None or deleted_at[0] is not None:
-        return None
-    texts = connection.execute(
-        select(LineRow.text)
-        .join(ImageRow, ImageRow.id == LineRow.image_id)
-        .where(ImageRow.job_id == job_id)
-        .order_by(ImageRow.position, LineRow.position)
-        .limit(_MOST_LINES)
-    ).scalars()
-    return whole_text(list(texts))
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -84,6 +84,8 @@ class Deliverer:
                     most = min(most, _REQUESTS_IN_TROUBLE - held)
             if self._stopped.is_set():
                 return
+            if in_trouble and not troubled:
+                continue
             for delivery in claim_deliveries(most=most, troubled=troubled, in_trouble=in_trouble):
                 with self._changed:
                     self._under_way[delivery.id] = delivery

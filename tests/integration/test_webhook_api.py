@@ -184,3 +184,13 @@ def test_another_accounts_webhooks_are_not_found(http: FlaskClient) -> None:
     ]:
         assert error_of(http.open(f"/v1/{path}", method=method, headers=stranger))[:2] == (404, "not_found")
     assert http.get("/v1/webhook_deliveries", headers=stranger).get_json()["data"] == []
+
+
+def test_what_was_for_a_deleted_endpoint_is_not_sent_again(http: FlaskClient) -> None:
+    path = f"/v1/webhook_endpoints/{made(http)['id']}"
+    sent = http.post(f"{path}/ping").get_json()
+    http.delete(path)
+    assert http.get(f"/v1/webhook_deliveries/{sent['id']}").get_json()["status"] == "failed"
+    assert error_of(http.post(f"/v1/webhook_deliveries/{sent['id']}/resend"))[:2] == (404, "not_found")
+    since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    assert http.post("/v1/webhook_deliveries/replay", json={"since": since}).get_json()["count"] == 0

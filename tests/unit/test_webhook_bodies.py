@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.webhooks import MAX_BODY_BYTES, body, fitting
+from core.webhook_bodies import MAX_BODY_BYTES, body, fitting
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
