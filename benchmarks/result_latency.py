@@ -43,6 +43,8 @@ class Measured:
     polls: list[tuple[str, float]] = field(default_factory=list)
     streams: list[tuple[str, float]] = field(default_factory=list)
     webhooks: list[tuple[str, float]] = field(default_factory=list)
+    #: How long the transactions took that ended jobs, their notices included.
+    ends_s: list[float] = field(default_factory=list)
     #: How long other requests took meanwhile.
     others_s: list[float] = field(default_factory=list)
 
@@ -50,12 +52,13 @@ class Measured:
         """Print a row for each kind of waiter."""
         for name, heard in (("poll", self.polls), ("stream", self.streams), ("webhook", self.webhooks)):
             _row(name, [at - self.ended[job_id] for job_id, at in heard])
+        _row("of it, ending", self.ends_s)
         _row("other GETs", self.others_s)
 
 
 def _row(name: str, seconds: list[float]) -> None:
     cuts = statistics.quantiles([1000 * each for each in seconds], n=100)
-    print(f"{name:12} n={len(seconds):4}  p50 {cuts[49]:7.1f}  p95 {cuts[94]:7.1f}  p99 {cuts[98]:7.1f} ms")
+    print(f"{name:14} n={len(seconds):4}  p50 {cuts[49]:7.1f}  p95 {cuts[94]:7.1f}  p99 {cuts[98]:7.1f} ms")
 
 
 def main() -> None:
@@ -148,6 +151,8 @@ def _read_all(measured: Measured) -> None:
         if left[found.job_id] == 0:
             measured.ended[found.job_id] = time.monotonic()
         outcomes.finish([Outcome(image_id=found.image_id, job_id=found.job_id, attempt=found.attempt, lines=(line,))])
+        if left[found.job_id] == 0:
+            measured.ends_s.append(time.monotonic() - measured.ended[found.job_id])
         pause.wait(PAUSE_S)
 
 
