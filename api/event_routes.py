@@ -10,13 +10,19 @@ from pydantic import BaseModel, Field
 
 from api.auth import authenticate, caller
 from api.event_stream import open_stream
+from api.problems import ERROR_RESPONSES
 from api.schemas import JobPath
 from core.errors import MalformedRequest
 
 _MOST_DIGITS = 18
 
 event_routes = APIBlueprint(
-    "events", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="Jobs")], abp_security=[{"api_key": []}]
+    "events",
+    __name__,
+    url_prefix="/v1/jobs",
+    abp_tags=[Tag(name="Jobs")],
+    abp_security=[{"api_key": []}],
+    abp_responses=ERROR_RESPONSES,
 )
 event_routes.before_request(authenticate)
 

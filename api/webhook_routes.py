@@ -10,6 +10,7 @@ from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel
 
 from api.auth import authenticate, caller
+from api.problems import ERROR_RESPONSES
 from api.webhook_schemas import (
     CreatedEndpointBody,
     DeletedEndpointBody,
@@ -35,7 +36,12 @@ from core.webhook_secrets import ensure_secret, rotate_secret
 from core.webhooks import EventType
 
 webhook_routes = APIBlueprint(
-    "webhooks", __name__, url_prefix="/v1", abp_tags=[Tag(name="Webhooks")], abp_security=[{"api_key": []}]
+    "webhooks",
+    __name__,
+    url_prefix="/v1",
+    abp_tags=[Tag(name="Webhooks")],
+    abp_security=[{"api_key": []}],
+    abp_responses=ERROR_RESPONSES,
 )
 webhook_routes.before_request(authenticate)
 
