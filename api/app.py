@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from werkzeug.wrappers import Response as PlainResponse
 
 from api.account_routes import account_routes
+from api.event_routes import event_routes
 from api.health_routes import health_routes
 from api.job_routes import job_routes
 from api.key_routes import key_routes
@@ -17,6 +18,7 @@ from api.rate_limits import register_rate_limit_headers
 from api.request_log import register_request_log
 from api.schemas import ErrorBody
 from api.usage_routes import usage_routes
+from api.webhook_routes import webhook_routes
 from core.logs import configure_logging
 from core.settings import settings
 
@@ -42,7 +44,15 @@ def create_app() -> OpenAPI:
     register_request_log(app)
     register_rate_limit_headers(app)
     register_error_handlers(app)
-    for routes in (job_routes, account_routes, usage_routes, key_routes, health_routes):
+    for routes in (
+        job_routes,
+        event_routes,
+        webhook_routes,
+        account_routes,
+        usage_routes,
+        key_routes,
+        health_routes,
+    ):
         app.register_api(routes)
     describe_submission(app)
     app.add_url_rule("/openapi.json", "openapi_json", lambda: _openapi(app))

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from api.auth import authenticate, caller
 from api.credit_schemas import DryRunQuery, QuoteBody, ReceiptBody
 from api.idempotency import once_by_id, once_of
+from api.preferences import preferred_wait_s
 from api.problems import ERROR_RESPONSES
 from api.rate_limits import count_lines
 from api.schemas import (
@@ -32,10 +33,11 @@ from api.waiting import job_waits
 from core import idempotency, jobs
 from core.database import transaction
 from core.idempotency import AlreadySubmitted, Earlier, Once
-from core.job_views import image_page, job_view, list_jobs
+from core.job_views import JobFilter, JobView, image_page, job_view, list_jobs
 from core.prices import held_lines
 from core.quotes import quote
 from core.receipts import receipt
+from core.retries import retry
 from core.states import Status
 from core.transcript import whole_text
 
@@ -71,7 +73,8 @@ def submit_job(query: DryRunQuery) -> Response:
     """Submit a job, or with `dry_run=1` learn what it would cost.
 
     Images come as files of a form (field `image`, once or many times), as JSON, or one as the body itself; then its
-    options are query parameters. The answer is the job; `Location` tells where to poll it.
+    options are query parameters. The answer is the job; `Location` tells where to poll it. With `Prefer: wait=N` it
+    comes when the job has ended (then with status 200), or after N seconds.
     """
     if query.dry_run:
         return _quote(read_submission(request))
@@ -101,10 +104,7 @@ def _submit(once: Once | None) -> Response:
         job_id = jobs.submit(caller(), new, once=once)
     except AlreadySubmitted as already:
         return _replay(already.earlier)
-    answer = _job(job_id)
-    answer.status_code = HTTPStatus.ACCEPTED
-    answer.headers["Location"] = f"/v1/jobs/{job_id}"
-    return answer
+    return _submitted(job_id)
 
 
 def _replay(earlier: Earlier) -> Response:
@@ -117,9 +117,23 @@ def _replay(earlier: Earlier) -> Response:
 
 @job_routes.get("", responses={200: JobListBody})
 def list_own_jobs(query: JobPageQuery) -> Response:
-    """List your jobs, newest first, without their images."""
+    """List your jobs, newest first, without their images.
+
+    `status` may be given several times; `metadata[name]=value` finds the jobs that carry this pair.
+    """
     with transaction() as connection:
-        found = list_jobs(connection, caller(), before=query.after, most=query.limit + 1)
+        found = list_jobs(
+            connection,
+            caller(),
+            JobFilter(
+                statuses=query.status,
+                created_after=query.created_after,
+                created_before=query.created_before,
+                metadata=query.metadata(),
+            ),
+            before=query.after,
+            most=query.limit + 1,
+        )
     page = found[: query.limit]
     more = len(found) > query.limit
     return _json(
@@ -169,6 +183,12 @@ def cancel_job(path: JobPath) -> Response:
     return _job(path.job_id)
 
 
+@job_routes.post("/<job_id>/retry", responses={202: JobBody})
+def retry_job(path: JobPath) -> Response:
+    """Submit a new job with those images of an ended job that were not read; only what is then read is charged."""
+    return _submitted(retry(caller(), path.job_id))
+
+
 @job_routes.delete("/<job_id>", responses={200: DeletedBody})
 def delete_job(path: JobPath) -> Response:
     """Delete a job's images and text for good, canceling it first if it runs."""
@@ -207,9 +227,32 @@ def _quote(new: jobs.NewJob) -> Response:
     return _json(QuoteBody.of(priced))
 
 
+def _submitted(job_id: str) -> Response:
+    wait_s = preferred_wait_s(request.headers.get("Prefer", ""))
+    waited = wait_s is not None and job_waits().wait(caller(), job_id, timeout_s=wait_s, done=_has_ended)
+    job = _view(job_id)
+    answer = _rendered(job)
+    answer.status_code = HTTPStatus.OK if waited and job.status.terminal else HTTPStatus.ACCEPTED
+    answer.headers["Location"] = f"/v1/jobs/{job_id}"
+    if waited:
+        answer.headers["Preference-Applied"] = f"wait={wait_s}"
+    return answer
+
+
+def _has_ended(_version: int, status: Status) -> bool:
+    return status.terminal
+
+
 def _job(job_id: str) -> Response:
+    return _rendered(_view(job_id))
+
+
+def _view(job_id: str) -> JobView:
     with transaction() as connection:
-        job = job_view(connection, caller(), job_id)
+        return job_view(connection, caller(), job_id)
+
+
+def _rendered(job: JobView) -> Response:
     answer = _json(JobBody.of(job))
     answer.set_etag(str(job.version))
     if job.status in (Status.QUEUED, Status.RUNNING):

@@ -38,7 +38,7 @@ def describe_submission(app: OpenAPI) -> None:
             "description": f"With a raw image body: {schema.get('description', name)}",
         }
         for name, schema in options["properties"].items()
-        if name != "metadata"
+        if name not in ("metadata", "webhook")
     ]
     operation["parameters"] = [*own, _IDEMPOTENCY_KEY, *of_raw_images]
     put["parameters"] = [*put.get("parameters", []), *of_raw_images]

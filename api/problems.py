@@ -21,6 +21,7 @@ _STATUS: dict[type[errors.InkqueueError], int] = {
     errors.ModelNotFound: 404,
     errors.AlreadyFinished: 409,
     errors.IdempotencyInProgress: 409,
+    errors.NotFinished: 409,
     errors.Gone: 410,
     errors.ImageTooLarge: 413,
     errors.UnsupportedImage: 415,

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from core.credits import CREDIT_MICRO, Credit
 from core.errors import NotFound
@@ -41,11 +41,27 @@ Metadata = Annotated[
 ImageKey = Annotated[str, Field(max_length=256), AfterValidator(_storable)]
 
 
-class _Sent(BaseModel):
+class Sent(BaseModel):
+    """What callers send: a field that is not known is refused."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class JobOptions(_Sent):
+WebhookEventName = Literal["job.started", "job.completed", "job.failed", "job.canceled"]
+#: An address that webhooks are sent to; whether they may is judged apart.
+WebhookUrl = Annotated[str, Field(max_length=2048), AfterValidator(_storable)]
+DEFAULT_WEBHOOK_EVENTS: list[WebhookEventName] = ["job.completed", "job.failed", "job.canceled"]
+
+
+class WebhookOption(Sent):
+    """Where the events of one job are sent, signed with the secret of `GET /v1/webhook_secret`."""
+
+    url: WebhookUrl
+    events: list[WebhookEventName] = Field(DEFAULT_WEBHOOK_EVENTS, min_length=1)
+    include_text: bool = Field(False, description="Whether the text read comes with the end, cut to fit 20 KB.")
+
+
+class JobOptions(Sent):
     """Options of a job: fields of the JSON body or the form, or query parameters beside a raw image."""
 
     model: str | None = Field(
@@ -55,9 +71,21 @@ class JobOptions(_Sent):
     priority: PriorityName = Field("normal", description="Who is read first.")
     max_lines: int = Field(40, ge=1, le=1000, description="A page's ceiling of lines.")
     metadata: Metadata = Field({}, description="Up to 16 pairs of strings that come back with the job.")
+    webhook: WebhookOption | None = Field(None, description="Where to send this job's events.")
+    webhook_url: WebhookUrl | None = Field(None, description="Short for a `webhook` with this url.")
+
+    deadline_s: int | None = Field(
+        None, ge=1, le=30 * 24 * 3600, description="Images that are not started so many seconds from now expire, free."
+    )
+
+    @model_validator(mode="after")
+    def _one_webhook(self) -> JobOptions:
+        if self.webhook is not None and self.webhook_url is not None:
+            raise ValueError("give webhook or webhook_url, not both")
+        return self
 
 
-class ImageSource(_Sent):
+class ImageSource(Sent):
     """One image of a JSON submission: exactly one of `url` and `base64`."""
 
     url: str | None = Field(None, description="An http(s) address, or a data URL.")
@@ -77,6 +105,7 @@ class JobSubmission(JobOptions):
     images: list[ImageSource] = Field(min_length=1, description="1 to 1,000 images.")
 
 
+_METADATA_FIELD = re.compile(r"metadata\[.+\]")
 _JOB_ID = r"^job_[0-9a-z]{26}$"
 JobId = Annotated[str, Field(pattern=_JOB_ID)]
 
@@ -116,7 +145,7 @@ class ModelPath(BaseModel):
     model_id: str
 
 
-class WaitQuery(_Sent):
+class WaitQuery(Sent):
     """How long an answer may take to come."""
 
     wait: float = Field(
@@ -127,21 +156,39 @@ class WaitQuery(_Sent):
     )
 
 
-class JobPageQuery(_Sent):
-    """Which page of jobs."""
+class JobPageQuery(BaseModel):
+    """Which jobs, and which page of them; other fields than these are filters of metadata."""
+
+    # Names that are not known beforehand: the pairs of `metadata[name]=value`.
+    model_config = ConfigDict(extra="allow")
 
     after: JobId | None = Field(None, description="The `next_cursor` of the page before.")
     limit: int = Field(20, ge=1, le=100)
+    status: list[StatusName] = Field([], description="Only jobs in this state, or in one of these.")
+    created_after: AwareDatetime | None = Field(None, description="Only jobs made at this time or later.")
+    created_before: AwareDatetime | None = Field(None, description="Only jobs made before this time.")
+
+    @model_validator(mode="after")
+    def _only_metadata_beside(self) -> JobPageQuery:
+        for name, value in (self.model_extra or {}).items():
+            if not _METADATA_FIELD.fullmatch(name):
+                raise ValueError(f"there is no field {name}")
+            _storable(name + value)
+        return self
+
+    def metadata(self) -> dict[str, str]:
+        """The pairs that a job must carry."""
+        return {name[len("metadata[") : -1]: value for name, value in (self.model_extra or {}).items()}
 
 
-class ImagePageQuery(_Sent):
+class ImagePageQuery(Sent):
     """Which page of a job's images."""
 
     after: int = Field(-1, ge=-1, lt=2**31, description="The `next_cursor` of the page before.")
     limit: int = Field(100, ge=1, le=100)
 
 
-class TranscriptQuery(_Sent):
+class TranscriptQuery(Sent):
     """In which form a transcript is wanted."""
 
     format: Literal["txt", "json"] = "txt"
@@ -256,6 +303,7 @@ class UrlsBody(BaseModel):
     self: str
     cancel: str
     receipt: str
+    events: str
     transcript: str
 
 
@@ -280,6 +328,8 @@ class JobBody(BaseModel):
     usage: UsageBody
     metadata: dict[str, str]
     error: FailureBody | None
+    retry_of: str | None = Field(description="The job whose unread images this one holds.")
+    deadline_at: datetime | None = Field(description="Images that are not started by then expire, free.")
     urls: UrlsBody
 
     @classmethod
@@ -307,10 +357,13 @@ class JobBody(BaseModel):
             ),
             metadata=job.metadata,
             error=FailureBody.of(job.error),
+            retry_of=job.retry_of,
+            deadline_at=job.deadline_at,
             urls=UrlsBody(
                 self=f"/v1/jobs/{job.id}",
                 cancel=f"/v1/jobs/{job.id}/cancel",
                 receipt=f"/v1/jobs/{job.id}/receipt",
+                events=f"/v1/jobs/{job.id}/events",
                 transcript=f"/v1/jobs/{job.id}/transcript",
             ),
         )

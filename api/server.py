@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from typing import Any
 
 from prometheus_client import multiprocess
@@ -12,6 +14,8 @@ from core.settings import settings
 worker_class = "gthread"
 workers = settings().api_processes
 threads = settings().api_threads
+#: Connections, idle ones included; those beyond the threads wait for their next request without holding one.
+worker_connections = 2 * settings().api_threads + 1000
 #: A process that does not even beat for so long is replaced; requests that wait do not count.
 timeout = 60
 #: What is in flight at SIGTERM may end; long polls are answered at once.
@@ -25,13 +29,29 @@ limit_request_line = 8190
 control_socket_disable = True
 
 
+def post_worker_init(worker: Any) -> None:
+    """Answer long polls and end streams when the process is told to stop; runs in each process that serves."""
+
+    # gunicorn has a hook for SIGINT and SIGQUIT only; its supervisor ends its processes by SIGTERM.
+    def stop(number: int, frame: object) -> None:
+        _stop_waiting()
+        worker.handle_exit(number, frame)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
 def worker_int(worker: Any) -> None:
-    """Answer long polls when the process is told to stop; runs in the process that stops."""
+    """Do the same at SIGINT and SIGQUIT."""
     del worker
+    _stop_waiting()
+
+
+def _stop_waiting() -> None:
     # Imported here: before the fork, its locks would be copied.
     from api.waiting import job_waits
 
-    job_waits().close()
+    # A signal may come while a lock is held that this takes.
+    threading.Thread(target=lambda: job_waits().close()).start()
 
 
 def child_exit(server: Any, worker: Any) -> None:

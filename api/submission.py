@@ -29,6 +29,8 @@ from core.jobs import MAX_IMAGES, NewImage, NewJob
 from core.leases import served_models
 from core.settings import settings
 from core.states import Mode, Priority
+from core.webhook_guard import check_webhook_url
+from core.webhooks import EventType, JobWebhook
 
 _Judged = TypeVar("_Judged")
 #: Query parameters that are no options of the job.
@@ -37,6 +39,8 @@ _METADATA_FIELD = re.compile(r"metadata\[(.+)\]")
 #: As long as a caller's own key may be.
 _MAX_KEY = 256
 _JSON = "application/json"
+#: Fields that are JSON also where all others are plain text.
+_JSON_FIELDS = ("metadata", "webhook")
 _MULTIPART = "multipart/form-data"
 
 
@@ -68,6 +72,7 @@ def read_submission(request: Request) -> NewJob:
     if options.mode == "page":
         raise ModeNotAvailable("pages are not read yet; send single lines, or mode auto", param="mode")
     model = _known_model(options.model)
+    webhook = _webhook(options)
     here = {i: _judged(image, image.data) for i, image in enumerate(sent) if image.url is None}
     fetched = fetch_images({str(image.param): image.url for image in sent if image.url is not None})
     return NewJob(
@@ -79,6 +84,22 @@ def read_submission(request: Request) -> NewJob:
         images=[
             here[i] if image.url is None else _judged(image, fetched[str(image.param)]) for i, image in enumerate(sent)
         ],
+        webhook=webhook,
+        deadline_s=options.deadline_s,
+    )
+
+
+def _webhook(options: JobOptions) -> JobWebhook | None:
+    if options.webhook_url is not None:
+        check_webhook_url(options.webhook_url, param="webhook_url")
+        return JobWebhook(url=options.webhook_url)
+    if options.webhook is None:
+        return None
+    check_webhook_url(options.webhook.url, param="webhook.url")
+    return JobWebhook(
+        url=options.webhook.url,
+        events=tuple(EventType(event) for event in options.webhook.events),
+        include_text=options.webhook.include_text,
     )
 
 
@@ -141,7 +162,7 @@ def _whole_body(request: Request) -> bytes:
 
 
 def _options(fields: Iterable[tuple[str, str]]) -> JobOptions:
-    """Options out of a form or a query: `metadata` as JSON, or pair by pair as `metadata[name]`."""
+    """Options out of a form or a query: `webhook` as JSON, `metadata` as JSON, or pair by pair as `metadata[name]`."""
     values: dict[str, object] = {}
     pairs: dict[str, object] = {}
     for name, value in fields:
@@ -149,7 +170,7 @@ def _options(fields: Iterable[tuple[str, str]]) -> JobOptions:
         given, field = (pairs, in_metadata[1]) if in_metadata else (values, name)
         if field in given:
             raise MalformedRequest(f"{name} is given twice", param=name)
-        given[field] = _parsed_json(name, value) if name == "metadata" else value
+        given[field] = _parsed_json(name, value) if name in _JSON_FIELDS else value
     if pairs and "metadata" in values:
         raise MalformedRequest("metadata is given as JSON and pair by pair", param="metadata")
     if pairs:

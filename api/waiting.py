@@ -1,4 +1,4 @@
-"""Long polls: a request that waits for a job holds a thread and nothing else, no connection and no transaction."""
+"""Requests that wait for a job, long polls and streams: each holds a thread and nothing else, no connection."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 
 from core.accounts import Caller
@@ -22,6 +23,26 @@ _RECHECK_S = 5.0
 _WAITING_SHARE = 0.75
 
 Done = Callable[[int, Status], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """One request's ear for its job."""
+
+    #: False where too many wait already: then it must answer at once.
+    admitted: bool
+    _changed: threading.Event
+    _closing: threading.Event
+
+    @property
+    def over(self) -> bool:
+        """Whether it must not wait any longer: it was not admitted, or the process ends."""
+        return not self.admitted or self._closing.is_set()
+
+    def pause(self, timeout_s: float) -> None:
+        """Wait for a notice, and never so long that a lost one would matter."""
+        self._changed.wait(min(timeout_s, _RECHECK_S))
+        self._changed.clear()
 
 
 class JobWaits:
@@ -44,24 +65,31 @@ class JobWaits:
         self._waiters.wake_all()
         self._listener.stop()
 
-    def wait(self, caller: Caller, job_id: str, *, timeout_s: float, done: Done) -> None:
+    def wait(self, caller: Caller, job_id: str, *, timeout_s: float, done: Done) -> bool:
         """Return when `done` says so of the job's version and state, at the latest after `timeout_s`.
 
-        It returns at once where the account, or all of them together, have as many waits as they may.
+        Returns:
+            False where it answered at once because the account, or all of them together, have as many waits as they
+            may.
 
         Raises:
             NotFound: The account has no such job.
             Gone: It was deleted.
         """
         deadline = time.monotonic() + timeout_s
-        # Heard before it is read: a change between the two is not missed.
-        with self._admitted(caller) as admitted, self._waiters.waiting_for(job_id) as changed:
+        with self.watching(caller, job_id) as watch:
             while not done(*_read(caller, job_id)):
                 left_s = deadline - time.monotonic()
-                if not admitted or left_s <= 0 or self._closing.is_set():
-                    return
-                changed.wait(min(left_s, _RECHECK_S))
-                changed.clear()
+                if left_s <= 0 or watch.over:
+                    break
+                watch.pause(left_s)
+            return watch.admitted
+
+    @contextmanager
+    def watching(self, caller: Caller, job_id: str) -> Iterator[Watch]:
+        """Hear of a job's changes while the block lasts; what is read within it misses none."""
+        with self._admitted(caller) as admitted, self._waiters.waiting_for(job_id) as changed:
+            yield Watch(admitted=admitted, _changed=changed, _closing=self._closing)
 
     @contextmanager
     def _admitted(self, caller: Caller) -> Iterator[bool]:

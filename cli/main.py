@@ -14,6 +14,7 @@ from cli.accounts import accounts_commands, keys
 from cli.audit import audit
 from cli.commands import COURIER_COMMAND, WORKER_COMMAND, api_command
 from cli.credits import credits
+from cli.retention import retention
 from cli.state_dir import DEFAULT_STATE_DIR
 from core.errors import InkqueueError
 
@@ -47,6 +48,7 @@ app.command()(audit)
 app.add_typer(accounts_commands, name="accounts")
 app.add_typer(keys, name="keys")
 app.add_typer(credits, name="credits")
+app.command()(retention)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -121,11 +122,14 @@ class StateDir:
 
     def write_key(self, key: str) -> None:
         """Write the first key, readable for this user only from its first moment."""
-        written = self.key_file.with_name("api_key.new")
-        written.unlink(missing_ok=True)
-        with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(f"{key}\n")
-        written.replace(self.key_file)
+        _write_private(self.key_file, key)
+
+    def secret_key(self) -> str:
+        """The key that the secrets in this folder's database are encrypted under; made at the first time."""
+        path = self.path / "secret_key"
+        if not path.exists():
+            _write_private(path, secrets.token_urlsafe(32))
+        return path.read_text().strip()
 
     @contextmanager
     def sockets(self) -> Iterator[Path]:
@@ -162,6 +166,14 @@ class StateDir:
             if time.monotonic() > deadline:
                 raise CannotStart(f"Processes of an earlier inkqueue still hold {self.path} and do not end.")
             time.sleep(0.05)
+
+
+def _write_private(path: Path, text: str) -> None:
+    written = path.with_name(f"{path.name}.new")
+    written.unlink(missing_ok=True)
+    with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{text}\n")
+    written.replace(path)
 
 
 def _holder(lock: int) -> Holder | None:

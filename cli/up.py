@@ -101,6 +101,8 @@ def _set_environment(state: StateDir, model: str | None) -> None:
     """Set what the processes of the service find in their environment, and what this one reads settings from."""
     os.environ.setdefault("INKQUEUE_STORAGE_URL", state.images.as_uri())
     os.environ.setdefault("INKQUEUE_LOG_FORMAT", "console")
+    if not os.environ.get("INKQUEUE_SECRET_KEY"):
+        os.environ["INKQUEUE_SECRET_KEY"] = state.secret_key()
     if model:
         others = [other for other in Settings().models if other != model]
         os.environ["INKQUEUE_MODELS"] = ",".join([model, *others])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Select, func, select, text, tuple_, update
 
-from core import notices
+from core import job_events, notices, webhooks
 from core.database import transaction
 from core.locks import lock_jobs
 from core.states import Mode, Priority, Status
@@ -129,9 +129,15 @@ def _start_jobs(connection: Connection, job_ids: Collection[str]) -> list[str]:
         update(JobRow)
         .where(JobRow.id.in_(free.scalar_subquery()))
         .values(status=Status.RUNNING, started_at=func.now(), version=JobRow.version + 1)
-        .returning(JobRow.id)
+        .returning(JobRow.id, JobRow.version)
+    ).all()
+    job_events.record(
+        connection,
+        [job_events.Happened.to_job(row.id, row.version, status=Status.RUNNING) for row in started],
     )
-    return list(started.scalars())
+    started_ids = [row.id for row in started]
+    webhooks.announce(connection, started_ids)
+    return started_ids
 
 
 def _take(connection: Connection, worker_id: str, image_ids: Sequence[str]) -> list[Claim]:

@@ -106,6 +106,12 @@ class IdempotencyConflict(InkqueueError):
     code = "idempotency_conflict"
 
 
+class NotFinished(InkqueueError):
+    """The job has not ended yet."""
+
+    code = "not_finished"
+
+
 class Gone(InkqueueError):
     """The job was deleted."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from core.accounts import Caller
@@ -75,6 +75,8 @@ class JobView:
     text: str | None
     images: tuple[ImageView, ...]
     error: ErrorView | None
+    retry_of: str | None
+    deadline_at: datetime | None
 
 
 def job_version(connection: Connection, caller: Caller, job_id: str) -> tuple[int, Status]:
@@ -84,7 +86,7 @@ def job_version(connection: Connection, caller: Caller, job_id: str) -> tuple[in
         NotFound: The account has no such job.
         Gone: It was deleted.
     """
-    row = _job_row(connection, caller, job_id)
+    row = job_row(connection, caller, job_id)
     return row.version, Status(row.status)
 
 
@@ -95,13 +97,13 @@ def job_view(connection: Connection, caller: Caller, job_id: str) -> JobView:
         NotFound: The account has no such job.
         Gone: It was deleted.
     """
-    row = _job_row(connection, caller, job_id)
+    row = job_row(connection, caller, job_id)
     images = _images(connection, job_id, after=-1, most=EMBEDDED_IMAGES)
     return _view(
         row,
         images=images,
         text=_text(connection, row, images),
-        error=_first_errors(connection, [row]).get(row.id),
+        error=first_errors(connection, [row]).get(row.id),
         queue_position=_queue_position(connection, row),
     )
 
@@ -113,17 +115,45 @@ def image_page(connection: Connection, caller: Caller, job_id: str, *, after: in
         NotFound: The account has no such job.
         Gone: It was deleted.
     """
-    _job_row(connection, caller, job_id)
+    job_row(connection, caller, job_id)
     return _images(connection, job_id, after=after, most=most)
 
 
-def list_jobs(connection: Connection, caller: Caller, *, before: str | None, most: int) -> tuple[JobView, ...]:
+@dataclass(frozen=True, kw_only=True)
+class JobFilter:
+    """Which of a caller's jobs are wanted; what is left out narrows nothing."""
+
+    statuses: Sequence[str] = ()
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    #: Pairs that a job must carry.
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """It as SQL."""
+        conditions: list[ColumnElement[bool]] = []
+        if self.statuses:
+            conditions.append(JobRow.status.in_(self.statuses))
+        if self.created_after is not None:
+            conditions.append(JobRow.created_at >= self.created_after)
+        if self.created_before is not None:
+            conditions.append(JobRow.created_at < self.created_before)
+        if self.metadata:
+            conditions.append(JobRow.caller_metadata.contains(dict(self.metadata)))
+        return conditions
+
+
+def list_jobs(
+    connection: Connection, caller: Caller, wanted: JobFilter | None = None, *, before: str | None, most: int
+) -> tuple[JobView, ...]:
     """The caller's jobs, newest first, without their images; `before` is the id of the last one of the page before."""
-    query = select(JobRow.__table__).where(JobRow.account_id == caller.account_id, JobRow.deleted_at.is_(None))
+    query = select(JobRow.__table__).where(
+        JobRow.account_id == caller.account_id, JobRow.deleted_at.is_(None), *(wanted or JobFilter()).conditions()
+    )
     if before is not None:
         query = query.where(JobRow.id < before)
     rows = connection.execute(query.order_by(JobRow.id.desc()).limit(most)).all()
-    errors = _first_errors(connection, rows)
+    errors = first_errors(connection, rows)
     return tuple(_view(row, images=(), text=None, error=errors.get(row.id), queue_position=None) for row in rows)
 
 
@@ -150,7 +180,13 @@ def _images(connection: Connection, job_id: str, *, after: int, most: int) -> tu
     )
 
 
-def _job_row(connection: Connection, caller: Caller, job_id: str) -> Row[Any]:
+def job_row(connection: Connection, caller: Caller, job_id: str) -> Row[Any]:
+    """All that the table of jobs says of one of the caller's.
+
+    Raises:
+        NotFound: The account has no such job.
+        Gone: It was deleted.
+    """
     row = connection.execute(
         select(JobRow.__table__).where(JobRow.id == job_id, JobRow.account_id == caller.account_id)
     ).one_or_none()
@@ -191,6 +227,8 @@ def _view(
         text=text,
         images=images,
         error=error,
+        retry_of=row.retry_of,
+        deadline_at=row.deadline_at,
     )
 
 
@@ -200,17 +238,20 @@ def _lines(connection: Connection, image_ids: Sequence[str]) -> dict[str, list[L
         select(LineRow.__table__).where(LineRow.image_id.in_(image_ids)).order_by(LineRow.image_id, LineRow.position)
     )
     for row in rows:
-        lines[row.image_id].append(
-            Line(
-                index=row.position,
-                text=row.text,
-                confidence=row.confidence,
-                bbox=BoundingBox(**dict(zip(("xmin", "ymin", "xmax", "ymax"), row.bbox, strict=True))),
-                flags=tuple(Flag(flag) for flag in row.flags),
-                words=tuple(Word(**word) for word in row.words),
-            )
-        )
+        lines[row.image_id].append(line_of(row))
     return lines
+
+
+def line_of(row: Row[Any]) -> Line:
+    """The line that a row of the table of lines holds."""
+    return Line(
+        index=row.position,
+        text=row.text,
+        confidence=row.confidence,
+        bbox=BoundingBox(**dict(zip(("xmin", "ymin", "xmax", "ymax"), row.bbox, strict=True))),
+        flags=tuple(Flag(flag) for flag in row.flags),
+        words=tuple(Word(**word) for word in row.words),
+    )
 
 
 def _text(connection: Connection, row: Row[Any], embedded: Sequence[ImageView]) -> str | None:
@@ -227,7 +268,7 @@ def _text(connection: Connection, row: Row[Any], embedded: Sequence[ImageView]) 
     return whole_text(list(texts))
 
 
-def _first_errors(connection: Connection, jobs: Sequence[Row[Any]]) -> dict[str, ErrorView]:
+def first_errors(connection: Connection, jobs: Sequence[Row[Any]]) -> dict[str, ErrorView]:
     """Why each failed job failed: the error of its first image."""
     failed = [row.id for row in jobs if Status(row.status) is Status.FAILED]
     if not failed:

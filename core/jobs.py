@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from core import admission, credits, idempotency, job_files, notices, queue
+from core import (
+    admission,
+    credits,
+    idempotency,
+    job_events,
+    job_files,
+    notices,
+    queue,
+    webhook_deliveries,
+    webhook_secrets,
+    webhooks,
+)
 from core.accounts import Caller
 from core.database import transaction
 from core.errors import AlreadyFinished, Gone, NotFound, Unavailable
@@ -18,6 +31,7 @@ from core.images import ImageHeader
 from core.prices import Price, held_lines, price_list
 from core.states import Mode, Priority, Status
 from core.tables import ImageRow, JobRow
+from core.webhooks import JobWebhook
 
 #: Most images of one job (the API's contract).
 MAX_IMAGES = 1000
@@ -45,6 +59,11 @@ class NewJob:
     max_lines: int
     metadata: Mapping[str, str]
     images: Sequence[NewImage]
+    webhook: JobWebhook | None = None
+    #: Images that are not started so many seconds after the submission expire.
+    deadline_s: float | None = None
+    #: The job whose unread images these are.
+    retry_of: str | None = None
 
     @property
     def stored_bytes(self) -> int:
@@ -68,7 +87,7 @@ def submit(caller: Caller, new: NewJob, *, once: Once | None = None) -> str:
         KeyBudgetExceeded: The caller's key may not spend so much this month; nothing is kept.
         RateLimited: The account has too many jobs in flight or bytes stored; nothing is kept.
         QueueFull: Too much waits for the model; nothing is kept.
-        Unavailable: Postgres or the storage cannot be reached; nothing is kept.
+        Unavailable: Postgres or the storage cannot be reached, or webhooks cannot be signed here; nothing is kept.
     """
     job_id = new_id("job")
     image_ids = [new_id("img") for _ in new.images]
@@ -78,6 +97,9 @@ def submit(caller: Caller, new: NewJob, *, once: Once | None = None) -> str:
     with transaction() as connection:
         # Judged again under the lock below; here it keeps those who cannot pay from filling the disk.
         credits.check_funds(connection, caller.account_id, held_micro)
+        if new.webhook is not None:
+            # What could never be signed is refused now, not when it is to be sent.
+            webhook_secrets.ensure_secret(connection, caller.account_id)
     job_files.put_images(job_id, {i: image.data for i, image in zip(image_ids, new.images, strict=True)})
     try:
         with transaction() as connection:
@@ -119,6 +141,11 @@ def _insert(
             line_price_micro=price.line_micro,
             price_version=price.version,
             stored_bytes=new.stored_bytes,
+            webhook_url=new.webhook.url if new.webhook else None,
+            webhook_events=[event.value for event in new.webhook.events] if new.webhook else None,
+            webhook_include_text=new.webhook.include_text if new.webhook else False,
+            deadline_at=func.now() + timedelta(seconds=new.deadline_s) if new.deadline_s else None,
+            retry_of=new.retry_of,
         )
     )
     connection.execute(
@@ -155,7 +182,7 @@ def cancel(caller: Caller, job_id: str) -> None:
         status = locked_status(connection, caller, job_id)
         if status.terminal:
             raise AlreadyFinished(f"the job has already ended: {status}")
-        image_ids = _cancel_images(connection, caller, job_id)
+        image_ids = end_unfinished(connection, caller.account_id, job_id, status=Status.CANCELED)
     notices.notify(notices.IMAGES_CANCELED, image_ids)
     notices.notify(notices.JOB_CHANGED, [job_id])
 
@@ -170,13 +197,8 @@ def delete_job(caller: Caller, job_id: str) -> None:
     canceled: list[str] = []
     with transaction() as connection:
         if not locked_status(connection, caller, job_id).terminal:
-            canceled = _cancel_images(connection, caller, job_id)
-        connection.execute(delete(ImageRow).where(ImageRow.job_id == job_id))
-        connection.execute(
-            update(JobRow)
-            .where(JobRow.id == job_id)
-            .values(deleted_at=func.now(), caller_metadata={}, version=JobRow.version + 1)
-        )
+            canceled = end_unfinished(connection, caller.account_id, job_id, status=Status.CANCELED)
+        delete_content(connection, job_id)
     notices.notify(notices.IMAGES_CANCELED, canceled)
     notices.notify(notices.JOB_CHANGED, [job_id])
     # Where the storage is away just now, the sweeper removes the files later.
@@ -203,31 +225,53 @@ def locked_status(connection: Connection, caller: Caller, job_id: str) -> Status
     return Status(row.status)
 
 
-def _cancel_images(connection: Connection, caller: Caller, job_id: str) -> list[str]:
-    ended = connection.execute(
+def delete_content(connection: Connection, job_id: str) -> None:
+    """Delete what a locked, ended job holds of its caller's: images, text, metadata; the files go after the commit."""
+    connection.execute(delete(ImageRow).where(ImageRow.job_id == job_id))
+    job_events.forget(connection, job_id)
+    webhook_deliveries.forget_job(connection, job_id)
+    connection.execute(
+        update(JobRow)
+        .where(JobRow.id == job_id)
+        .values(deleted_at=func.now(), caller_metadata={}, version=JobRow.version + 1)
+    )
+
+
+def end_unfinished(connection: Connection, account_id: str, job_id: str, *, status: Status) -> list[str]:
+    """End a locked job, and those of its images that have not ended, free; return their ids."""
+    ended: Sequence[Any] = connection.execute(
         update(ImageRow)
         .where(ImageRow.job_id == job_id, ImageRow.status.in_([Status.QUEUED, Status.RUNNING]))
-        .values(status=Status.CANCELED, attempt=ImageRow.attempt + 1, finished_at=func.now())
+        .values(status=status, attempt=ImageRow.attempt + 1, finished_at=func.now())
         .returning(ImageRow.id, ImageRow.held_micro)
     ).all()
     released_micro = sum(row.held_micro for row in ended)
-    job = connection.execute(
+    version = connection.execute(
         update(JobRow)
         .where(JobRow.id == job_id)
         .values(
-            status=Status.CANCELED,
+            status=status,
             version=JobRow.version + 1,
             finished_at=func.now(),
             images_done=JobRow.images_done + len(ended),
             held_micro=JobRow.held_micro - released_micro,
         )
-        .returning(JobRow.key_id, JobRow.model)
-    ).one()
+        .returning(JobRow.version)
+    ).scalar_one()
+    job_events.record(connection, [job_events.Happened.to_job(job_id, version, status=status)])
+    webhooks.announce(connection, [job_id])
+    release(connection, account_id, job_id, ended)
+    return [row.id for row in ended]
+
+
+def release(connection: Connection, account_id: str, job_id: str, ended: Sequence[Row[Any]]) -> None:
+    """Set free what was held for images that ended unread, given by their `id` and `held_micro`."""
+    job = connection.execute(select(JobRow.key_id, JobRow.model).where(JobRow.id == job_id)).one()
     credits.post(
         connection,
         [
             credits.Entry(
-                account_id=caller.account_id,
+                account_id=account_id,
                 kind=credits.EntryKind.RELEASE,
                 amount_micro=row.held_micro,
                 job_id=job_id,
@@ -238,4 +282,3 @@ def _cancel_images(connection: Connection, caller: Caller, job_id: str) -> list[
             for row in ended
         ],
     )
-    return [row.id for row in ended]

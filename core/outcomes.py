@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from core import credits, notices
+from core import credits, job_events, notices, webhooks
 from core.credits import Entry, EntryKind
 from core.database import transaction
 from core.errors import InkqueueError
+from core.job_events import EventKind, Happened
 from core.locks import LockedJob, lock_jobs
 from core.states import Status, ended_as
 from core.tables import ImageRow, JobRow, LineRow
@@ -140,13 +141,15 @@ def _count(connection: Connection, outcomes: Sequence[Outcome], entries: Sequenc
     by_job: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         by_job[outcome.job_id].append(outcome)
+    events: list[Happened] = []
     for job_id, ended in by_job.items():
+        happened = [event for outcome in ended for event in _events(outcome)]
         succeeded = sum(outcome.error is None for outcome in ended)
         row = connection.execute(
             update(JobRow)
             .where(JobRow.id == job_id)
             .values(
-                version=JobRow.version + 1,
+                version=JobRow.version + len(happened),
                 images_done=JobRow.images_done + len(ended),
                 images_succeeded=JobRow.images_succeeded + succeeded,
                 lines_done=JobRow.lines_done + sum(len(outcome.lines) for outcome in ended),
@@ -154,8 +157,23 @@ def _count(connection: Connection, outcomes: Sequence[Outcome], entries: Sequenc
                 held_micro=JobRow.held_micro - settled[job_id],
                 charged_micro=JobRow.charged_micro + captured[job_id],
             )
-            .returning(JobRow.images_total, JobRow.images_done, JobRow.images_succeeded)
+            .returning(JobRow.images_total, JobRow.images_done, JobRow.images_succeeded, JobRow.version)
         ).one()
+        first_version = row.version - len(happened) + 1
+        events += [replace(event, version=first_version + place) for place, event in enumerate(happened)]
         if row.images_done == row.images_total:
             status = ended_as(images_total=row.images_total, images_succeeded=row.images_succeeded)
-            connection.execute(update(JobRow).where(JobRow.id == job_id).values(status=status, finished_at=func.now()))
+            connection.execute(
+                update(JobRow)
+                .where(JobRow.id == job_id)
+                .values(status=status, finished_at=func.now(), version=row.version + 1)
+            )
+            events.append(Happened.to_job(job_id, row.version + 1, status=status))
+    job_events.record(connection, events)
+    webhooks.announce(connection, [event.job_id for event in events if event.kind is EventKind.DONE])
+
+
+def _events(outcome: Outcome) -> list[Happened]:
+    """What a stream tells of an outcome, at least one event; their versions are still open."""
+    image = Happened(job_id=outcome.job_id, version=0, kind=EventKind.IMAGE, image_id=outcome.image_id)
+    return [replace(image, kind=EventKind.LINE, line_position=line.index) for line in outcome.lines] or [image]

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+_LEAST_SECRET_KEY = 32
+
 
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -83,6 +85,33 @@ class Settings(BaseSettings):
     url_allow_ports: Annotated[tuple[int, ...], NoDecode] = (80, 443)
     """Ports that image URLs may name."""
 
+    secret_key: str = ""
+    """Encrypts the secrets of webhooks in the database; any 32 characters or more that nobody can guess. Without it
+    there are no webhooks; with another one, those secrets must be rotated."""
+
+    public_url: Annotated[str, Field(pattern=r"^(|https?://[^\s]+[^\s/])$")] = ""
+    """Address under which callers reach the API, such as `https://ocr.example.org`; it stands before the links in
+    webhooks."""
+
+    webhook_allow_cidrs: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """Networks, comma separated, that webhooks may be sent to although they are private."""
+
+    webhook_allow_ports: Annotated[tuple[int, ...], NoDecode] = (80, 443)
+    """Ports that webhooks may be sent to."""
+
+    webhook_timeout_s: Annotated[float, Field(gt=0, le=60)] = 15.0
+    """Longest time for one attempt of a webhook, from the connection to the answer."""
+
+    webhook_schedule_scale: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Factor on all times between attempts, and until a dead endpoint is disabled; small ones let you try it."""
+
+    webhook_log_days: Annotated[float, Field(gt=0)] = 30.0
+    """Days after which an ended delivery leaves the log."""
+
+    retention_days: Annotated[float, Field(ge=0)] = 0.0
+    """Days after which images, text and metadata of an ended job are deleted; 0 keeps them for ever. An account may
+    have its own: `inkqueue retention`."""
+
     signup_grant_credits: Annotated[int, Field(ge=0)] = 1000
     """Credits that a new account starts with; one credit reads one line."""
 
@@ -108,14 +137,14 @@ class Settings(BaseSettings):
     max_queue_age_s: Annotated[int, Field(ge=0)] = 86_400
     """How long the oldest of them may have waited before a new job is refused; 0: for ever."""
 
-    api_threads: Annotated[int, Field(ge=8, le=1024)] = 128
-    """Requests that one API process answers at once, waiting ones included."""
+    api_threads: Annotated[int, Field(ge=8, le=4096)] = 1024
+    """Requests that one API process answers at once; three quarters of them may be long polls and streams."""
 
     api_processes: Annotated[int, Field(ge=1, le=64)] = 1
     """API processes."""
 
-    max_waiting_per_account: Annotated[int, Field(ge=0)] = 64
-    """Long polls of one account that may wait at once in one API process; one more is answered at once."""
+    max_waiting_per_account: Annotated[int, Field(ge=0)] = 640
+    """Long polls and streams of one account that may wait at once in one API process; one more is answered at once."""
 
     metrics: bool = False
     """Whether the API answers `GET /metrics`, to anybody who reaches it."""
@@ -129,7 +158,16 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least serious level that is logged."""
 
-    _split_lists = field_validator("models", "url_allow_cidrs", "url_allow_ports", mode="before")(_split)
+    _split_lists = field_validator(
+        "models", "url_allow_cidrs", "url_allow_ports", "webhook_allow_cidrs", "webhook_allow_ports", mode="before"
+    )(_split)
+
+    @field_validator("secret_key")
+    @classmethod
+    def _not_guessable(cls, key: str) -> str:
+        if 0 < len(key) < _LEAST_SECRET_KEY:
+            raise ValueError(f"a secret key has at least {_LEAST_SECRET_KEY} characters")
+        return key
 
     @field_validator("database_url")
     @classmethod

@@ -55,6 +55,8 @@ class AccountRow(Base):
     suspended_at: Mapped[datetime | None]
     #: Image files of its jobs that have not been deleted.
     stored_bytes: Mapped[int] = mapped_column(server_default="0")
+    #: How long its ended jobs are kept, 0 for ever; None: as the service's setting says.
+    retention_days: Mapped[float | None]
 
 
 class KeyRow(Base):
@@ -99,6 +101,12 @@ class JobRow(Base):
     __table_args__ = (
         Index("jobs_of_account", "account_id", "id"),
         Index("jobs_in_flight", "account_id", "key_id", postgresql_where=text("status IN ('queued', 'running')")),
+        Index("jobs_kept", "account_id", "finished_at", postgresql_where=text("deleted_at IS NULL")),
+        Index(
+            "jobs_with_deadline",
+            "deadline_at",
+            postgresql_where=text("deadline_at IS NOT NULL AND finished_at IS NULL"),
+        ),
         Index("jobs_to_purge", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL AND purged_at IS NULL")),
     )
 
@@ -131,6 +139,14 @@ class JobRow(Base):
     deleted_at: Mapped[datetime | None]
     #: When the stored files of a deleted job were gone.
     purged_at: Mapped[datetime | None]
+    #: Where this job's events go, beside the account's endpoints.
+    webhook_url: Mapped[str | None]
+    webhook_events: Mapped[list[str] | None]
+    webhook_include_text: Mapped[bool] = mapped_column(server_default="false")
+    #: The job whose unread images this one holds.
+    retry_of: Mapped[str | None]
+    #: What has not been started by then expires.
+    deadline_at: Mapped[datetime | None]
 
 
 class ImageRow(Base):
@@ -192,6 +208,20 @@ class LineRow(Base):
     bbox: Mapped[list[int]]
     flags: Mapped[list[str]]
     words: Mapped[list[Any]] = mapped_column(JSONB)
+
+
+class JobEventRow(Base):
+    """One thing that happened to a job, under the version that it raised the job to."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str]
+    #: Of the job, where the event is about it.
+    status: Mapped[str | None]
+    image_id: Mapped[str | None]
+    line_position: Mapped[int | None]
 
 
 class WorkerRow(Base):
@@ -318,3 +348,90 @@ class IdempotencyRow(Base):
     job_id: Mapped[str]
     #: None: as long as the job.
     expires_at: Mapped[datetime | None]
+
+
+class WebhookEndpointRow(Base):
+    """An address to which an account has its events sent."""
+
+    __tablename__ = "webhook_endpoints"
+    __table_args__ = (Index("webhook_endpoints_of_account", "account_id", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    url: Mapped[str]
+    events: Mapped[list[str]]
+    include_text: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: The first attempt that failed since one succeeded.
+    failing_since: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]
+    disabled_reason: Mapped[str | None]
+
+
+class WebhookSecretRow(Base):
+    """What an endpoint's events, or an account's other ones, are signed with, encrypted."""
+
+    __tablename__ = "webhook_secrets"
+
+    #: An endpoint's id, or an account's.
+    owner_id: Mapped[str] = mapped_column(primary_key=True)
+    sealed: Mapped[bytes]
+    #: The secret before the last rotation; it signs too, for a while.
+    previous: Mapped[bytes | None]
+    previous_until: Mapped[datetime | None]
+
+
+class WebhookDeliveryRow(Base):
+    """One event on its way to one receiver; no foreign keys, so that the log outlasts what it tells of."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        Index("webhook_deliveries_of_account", "account_id", "id"),
+        Index("webhook_deliveries_due", "target", "due_at", postgresql_where=text("status = 'pending'")),
+        Index(
+            "webhook_deliveries_once_an_event",
+            "job_id",
+            "target",
+            "event",
+            unique=True,
+            postgresql_where=text("job_id IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str]
+    endpoint_id: Mapped[str | None]
+    job_id: Mapped[str | None]
+    event: Mapped[str]
+    #: The `webhook-id`: the same for all receivers and attempts of an event.
+    event_id: Mapped[str]
+    url: Mapped[str]
+    #: Deliveries of one target share its few requests at once, and take nobody else's.
+    target: Mapped[str]
+    include_text: Mapped[bool]
+    data: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(server_default="pending")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: While a courier is at it.
+    claimed_until: Mapped[datetime | None]
+    #: Fencing token: raised by each claim; what a courier reports under an older one changes nothing.
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    #: Attempts that failed since it was last scheduled anew.
+    failures: Mapped[int] = mapped_column(server_default="0")
+    ended_at: Mapped[datetime | None]
+
+
+class WebhookAttemptRow(Base):
+    """How one request of a delivery went."""
+
+    __tablename__ = "webhook_attempts"
+
+    delivery_id: Mapped[str] = mapped_column(ForeignKey("webhook_deliveries.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    ended_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    latency_ms: Mapped[int]
+    status_code: Mapped[int | None]
+    #: The first KB of the answer.
+    response: Mapped[str | None]
+    error: Mapped[str | None]

@@ -17,6 +17,7 @@ from core.jobs import NewImage, NewJob, submit
 from core.outcomes import Outcome
 from core.states import Mode, Priority
 from core.transcript import BoundingBox, Flag, Line
+from core.webhooks import JobWebhook
 
 MODEL = "fake"
 
@@ -50,12 +51,26 @@ def submit_lines(
     model: str = MODEL,
     data: bytes | None = None,
     mode: Mode = Mode.AUTO,
+    webhook: JobWebhook | None = None,
+    deadline_s: float | None = None,
 ) -> str:
     """A job of so many lines, or pages of at most 40; its id."""
     data = data or png()
     header = inspect_image(data, max_bytes=10**7, max_pixels=10**7)
     images = [NewImage(data=data, header=header, key=f"line-{index}") for index in range(lines)]
-    return submit(caller, NewJob(model=model, mode=mode, priority=priority, max_lines=40, metadata={}, images=images))
+    return submit(
+        caller,
+        NewJob(
+            model=model,
+            mode=mode,
+            priority=priority,
+            max_lines=40,
+            metadata={},
+            images=images,
+            webhook=webhook,
+            deadline_s=deadline_s,
+        ),
+    )
 
 
 def read_line(text_read: str = "irlandais", *, flags: Sequence[Flag] = ()) -> Line:

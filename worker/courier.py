@@ -9,23 +9,29 @@ import structlog
 
 from core.errors import Unavailable
 from core.logs import configure_logging
+from worker.delivery import Deliverer
 from worker.sweeper import Sweeper
 
 _ROUND_S = 1.0
+#: How long webhooks that are under way at the end may take; the next courier sends what they leave.
+_GRACE_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
 
 def main() -> None:
-    """Sweep every second until SIGTERM or SIGINT."""
+    """Deliver webhooks, and sweep every second, until SIGTERM or SIGINT."""
     configure_logging()
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     _log.info("courier started")
+    deliverer = Deliverer()
+    deliverer.start()
     sweeper = Sweeper()
     while not stopped.wait(_ROUND_S):
         _sweep(sweeper)
+    deliverer.close(timeout_s=_GRACE_S)
     _log.info("courier stopped")
 
 

@@ -9,7 +9,19 @@ from prometheus_client import Counter
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, text
 
-from core import credits, grants, idempotency, job_files, leases, notices, queue, stale_holds
+from core import (
+    credits,
+    deadlines,
+    grants,
+    idempotency,
+    job_files,
+    leases,
+    notices,
+    queue,
+    retention,
+    stale_holds,
+    webhook_deliveries,
+)
 from core.claims import waiting_images
 from core.database import transaction
 
@@ -43,6 +55,8 @@ class Sweeper:
                 return
             leases.note_sweep(connection)
             changed = leases.expire_dead(connection)
+            changed += deadlines.expire_due(connection)
+            changed += retention.delete_kept_too_long(connection)
             waiting = waiting_images(connection, most=queue.SLICE_IMAGES * queue.MAX_WAITING_TICKETS)
             unpurged = job_files.unpurged(connection)
             idempotency.forget_old(connection)
@@ -56,6 +70,8 @@ class Sweeper:
             _release_stale_holds()
         if datetime.now(UTC) >= self._orphans_due:
             self._orphans_due = datetime.now(UTC) + _ORPHANS_EVERY
+            with transaction() as connection:
+                webhook_deliveries.delete_old(connection)
             for job_id in job_files.delete_orphans():
                 _log.info("files of a job that was never submitted were deleted", job_id=job_id)
 

@@ -19,6 +19,7 @@ from core.queue import celery_app
 from core.redis_address import redis_client
 from core.settings import settings
 from core.tables import Base
+from tests.webhook_domain import delivering
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,3 +54,25 @@ def _nothing_left() -> None:
             connection.execute(delete(table))
     redis_client().flushall()
     queue_watch.cache_clear()
+
+
+@pytest.fixture
+def webhooks_to_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Webhooks may be sent to this machine; 5 s between attempts become 25 ms, and the timeout 1 s."""
+    monkeypatch.setenv("INKQUEUE_SECRET_KEY", "a secret key of the tests, long enough")
+    monkeypatch.setenv("INKQUEUE_WEBHOOK_ALLOW_CIDRS", "127.0.0.0/8")
+    monkeypatch.setenv("INKQUEUE_WEBHOOK_ALLOW_PORTS", ",".join(map(str, range(1, 65536))))
+    monkeypatch.setenv("INKQUEUE_WEBHOOK_SCHEDULE_SCALE", "0.005")
+    monkeypatch.setenv("INKQUEUE_WEBHOOK_TIMEOUT_S", "1")
+    settings.cache_clear()
+    yield
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+@pytest.fixture
+def courier(webhooks_to_here: None) -> Iterator[None]:
+    """A courier that delivers."""
+    del webhooks_to_here
+    with delivering():
+        yield

@@ -386,3 +386,53 @@ def test_the_description_names_every_path_and_all_three_forms(application: Flask
 
 def test_the_documentation_page_opens(application: FlaskClient) -> None:
     assert application.get("/docs", follow_redirects=True).status_code == 200
+
+
+def test_a_submission_that_prefers_to_wait_answers_the_ended_job(http: FlaskClient) -> None:
+    reading = threading.Timer(0.3, read_all)
+    reading.start()
+    answer = http.post("/v1/jobs", data=PICTURE, content_type="image/png", headers={"Prefer": "wait=20"})
+    reading.join()
+    assert (answer.status_code, answer.get_json()["status"]) == (200, "succeeded")
+    assert answer.headers["Preference-Applied"] == "wait=20"
+
+
+def test_a_submission_whose_wait_is_over_is_accepted(http: FlaskClient) -> None:
+    answer = http.post("/v1/jobs", data=PICTURE, content_type="image/png", headers={"Prefer": "wait=0"})
+    assert (answer.status_code, answer.headers["Preference-Applied"]) == (202, "wait=0")
+
+
+def test_jobs_are_listed_by_state_time_and_metadata(http: FlaskClient) -> None:
+    boxed = http.post("/v1/jobs", data={"image": (io.BytesIO(PICTURE), "a.png"), "metadata[box]": "12"}).get_json()
+    read_all()
+    other = submitted(http)
+
+    def found(**query: object) -> list[str]:
+        return [job["id"] for job in http.get("/v1/jobs", query_string=query).get_json()["data"]]
+
+    assert found(status="succeeded") == [boxed["id"]]
+    assert found(status=["succeeded", "queued"]) == [other, boxed["id"]]
+    assert found(**{"metadata[box]": "12"}) == [boxed["id"]]
+    assert found(**{"metadata[box]": "13"}) == []
+    assert found(created_before=boxed["created_at"]) == []
+    assert found(created_after=boxed["created_at"]) == [other, boxed["id"]]
+
+
+@pytest.mark.parametrize("query", ["status=lost", "created_after=yesterday", "created_after=2026-01-01", "color=red"])
+def test_a_filter_that_cannot_be_understood_is_refused(http: FlaskClient, query: str) -> None:
+    assert error_of(http.get(f"/v1/jobs?{query}")) == (400, "malformed_request")
+
+
+def test_a_job_is_retried_over_http(http: FlaskClient) -> None:
+    job_id = submitted(http)
+    assert error_of(http.post(f"/v1/jobs/{job_id}/retry")) == (409, "not_finished")
+    http.post(f"/v1/jobs/{job_id}/cancel")
+    answer = http.post(f"/v1/jobs/{job_id}/retry")
+    assert (answer.status_code, answer.get_json()["retry_of"]) == (202, job_id)
+    assert answer.headers["Location"] == f"/v1/jobs/{answer.get_json()['id']}"
+
+
+def test_a_deadline_is_told_with_the_job(http: FlaskClient) -> None:
+    job = submit(http, deadline_s="60").get_json()
+    assert job["deadline_at"] > job["created_at"]
+    assert error_of(submit(http, deadline_s="0")) == (400, "malformed_request")

@@ -93,3 +93,11 @@ def test_a_path_that_cannot_be_a_folder_is_refused_in_words(tmp_path: Path) -> N
     (tmp_path / "file").touch()
     with pytest.raises(CannotStart, match=r"The state folder .* cannot be made: Not a directory"):
         StateDir(tmp_path / "file" / "state")
+
+
+def test_the_secret_key_is_made_once_and_is_for_its_user_only(tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state")
+    key = state.secret_key()
+    assert len(key) >= 32
+    assert StateDir(tmp_path / "state").secret_key() == key
+    assert (tmp_path / "state" / "secret_key").stat().st_mode & 0o777 == 0o600

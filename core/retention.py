@@ -1,0 +1,40 @@
+"""How long ended jobs are kept: by the service's rule, or by an account's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, func, literal_column, select, update
+
+from core.jobs import delete_content
+from core.settings import settings
+from core.tables import AccountRow, JobRow
+
+#: Jobs that one round deletes.
+_MOST_A_ROUND = 100
+_DAY: Any = literal_column("interval '1 day'")
+
+
+def set_retention(connection: Connection, account_id: str, days: float | None) -> None:
+    """Keep an account's ended jobs for so many days; 0 keeps them for ever, None follows the service's setting."""
+    connection.execute(update(AccountRow).where(AccountRow.id == account_id).values(retention_days=days))
+
+
+def delete_kept_too_long(connection: Connection) -> list[str]:
+    """Delete images, text and metadata of jobs that ended too long ago; return these jobs.
+
+    Their files are found by those who purge deleted jobs; the ledger stays.
+    """
+    days = func.coalesce(AccountRow.retention_days, settings().retention_days)
+    job_ids = connection.execute(
+        select(JobRow.id)
+        .join(AccountRow, AccountRow.id == JobRow.account_id)
+        .where(days > 0, JobRow.deleted_at.is_(None), JobRow.finished_at < func.now() - days * _DAY)
+        .order_by(JobRow.id)
+        .limit(_MOST_A_ROUND)
+        .with_for_update(of=JobRow, skip_locked=True, key_share=True)
+    ).scalars()
+    deleted = list(job_ids)
+    for job_id in deleted:
+        delete_content(connection, job_id)
+    return deleted

@@ -1,0 +1,82 @@
+"""Reading again what a job did not read: a new job over the images that failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from core import job_files, jobs
+from core.accounts import Caller
+from core.database import transaction
+from core.errors import AlreadyFinished, NotFinished
+from core.images import ImageHeader
+from core.job_views import job_row
+from core.jobs import NewImage, NewJob
+from core.states import Mode, Priority, Status
+from core.tables import ImageRow
+from core.webhooks import EventType, JobWebhook
+
+
+def retry(caller: Caller, job_id: str) -> str:
+    """Submit a new job with those images of an ended one that were not read; return its id.
+
+    It is a submission like any other, with the same options: it is held, charged and limited so. Each job has files of
+    its own, so that either can be deleted without the other.
+
+    Raises:
+        NotFound: The account has no such job.
+        Gone: It was deleted.
+        NotFinished: It has not ended.
+        AlreadyFinished: All its images were read.
+        InsufficientCredits: The account cannot pay for it.
+        Unavailable: Postgres or the storage cannot be reached.
+    """
+    with transaction() as connection:
+        job = job_row(connection, caller, job_id)
+        unread = connection.execute(
+            select(ImageRow.__table__)
+            .where(ImageRow.job_id == job_id, ImageRow.status != Status.SUCCEEDED)
+            .order_by(ImageRow.position)
+        ).all()
+    if not Status(job.status).terminal:
+        raise NotFinished(f"the job is still {job.status}; wait for its end, or cancel it")
+    if not unread:
+        raise AlreadyFinished("every image of this job was read: there is nothing to retry")
+    return jobs.submit(
+        caller,
+        NewJob(
+            model=job.model,
+            mode=Mode(job.mode),
+            priority=Priority(job.priority),
+            max_lines=job.max_lines,
+            metadata=job.caller_metadata,
+            images=[_image(image) for image in unread],
+            webhook=_webhook(job),
+            retry_of=job_id,
+        ),
+    )
+
+
+def _image(row: Row[Any]) -> NewImage:
+    return NewImage(
+        data=job_files.get_image(row.job_id, row.id),
+        # It was judged when it was first submitted.
+        header=ImageHeader(
+            content_type=row.content_type,
+            width=row.width,
+            height=row.height,
+            extension=row.content_type.partition("/")[2],
+        ),
+        key=row.key,
+    )
+
+
+def _webhook(job: Row[Any]) -> JobWebhook | None:
+    if job.webhook_url is None:
+        return None
+    return JobWebhook(
+        url=job.webhook_url,
+        events=tuple(EventType(event) for event in job.webhook_events),
+        include_text=job.webhook_include_text,
+    )
