@@ -40,6 +40,8 @@ class World:
     lost_with_cancel: Counter[str] = field(default_factory=Counter)
     open: dict[str, QueuedLine] = field(default_factory=dict)
     meanwhile: list[Callable[[], None]] = field(default_factory=list)
+    #: Canceled during the present turn: their rows are free only at the next one's start.
+    dropping: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.recognizer = FakeRecognizer(
@@ -61,6 +63,7 @@ class World:
 
     def cancel(self, keys: set[str]) -> None:
         self.batcher.cancel(keys)
+        self.dropping |= keys
         for key in keys & self.open.keys():
             del self.open[key]
             self.lost_with_cancel[key] += 1
@@ -71,10 +74,11 @@ class World:
             self.submit(line)
 
     def turn(self) -> None:
+        self.dropping.clear()
         self.batcher.turn()
-        in_rows = self.recognizer.steps_left
-        assert len(in_rows) <= self.rows
-        assert len(in_rows) == 1 or not any(self.open[key].alone for key in in_rows if key in self.open)
+        assert len(self.recognizer.steps_left) <= self.rows
+        in_rows = self.recognizer.steps_left.keys() - self.dropping
+        assert len(in_rows) <= 1 or not any(self.open[key].alone for key in in_rows if key in self.open)
 
     def finish(self) -> None:
         self.recognizer.memory_rows = max(1, self.recognizer.memory_rows)
