@@ -39,6 +39,14 @@ def post_worker_init(worker: Any) -> None:
 
     signal.signal(signal.SIGTERM, stop)
 
+    # After the fork, which their threads and locks would not survive, and before the first requests, of which two at
+    # once would each make their own.
+    from api.waiting import job_waits
+    from core.database import engine
+
+    engine()
+    job_waits()
+
 
 def worker_int(worker: Any) -> None:
     """Do the same at SIGINT and SIGQUIT."""
