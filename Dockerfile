@@ -31,10 +31,10 @@ CMD ["inkqueue", "api", "--host", "0.0.0.0"]
 
 
 FROM base AS worker
-# For an NVIDIA GPU: --build-arg TORCH_INDEX=https://pypi.org/simple, whose torch carries CUDA.
+# For an NVIDIA GPU: --build-arg TORCH_INDEX= (empty), which takes torch from pip's own index, with CUDA.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN torch=$(grep '^torch==' constraints.txt) \
- && { pip install --no-deps --retries 1 --timeout 10 --index-url "$TORCH_INDEX" "$torch" \
+ && { [ -n "$TORCH_INDEX" ] && pip install --no-deps --retries 1 --timeout 10 --index-url "$TORCH_INDEX" "$torch" \
    || pip install --constraint constraints.txt "$torch"; }
 RUN python /usr/local/bin/needs.py worker >/tmp/needs && pip install --constraint constraints.txt --requirement /tmp/needs
 COPY LICENSE README.md ./

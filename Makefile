@@ -9,7 +9,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format pin clean
+.PHONY: help up test lint accuracy format pin clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
@@ -25,6 +25,9 @@ lint: $(VENV)/for-testing ## Run the linters, the type checker and the import co
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+accuracy: $(VENV)/for-testing ## Measure CER and WER of all models on test lines (ARGS="--data DIR")
+	$(BIN)/python -m benchmarks.accuracy $(ARGS)
 
 format: $(VENV)/for-testing ## Format the code
 	$(BIN)/ruff check --fix
