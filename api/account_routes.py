@@ -8,7 +8,8 @@ from flask_openapi3 import APIBlueprint, Tag
 from api.auth import authenticate, caller
 from api.credit_schemas import PricingBody
 from api.problems import ERROR_RESPONSES
-from api.schemas import CreditsBody, ModelBody, ModelListBody, ModelPath
+from api.request_schemas import ModelPath
+from api.schemas import CreditsBody, ModelBody, ModelListBody
 from core import credits
 from core.database import transaction
 from core.errors import ModelNotFound

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from api.auth import authenticate, caller
 from api.event_stream import open_stream
 from api.problems import ERROR_RESPONSES
-from api.schemas import JobPath
+from api.request_schemas import JobPath
 from core.errors import MalformedRequest
 
 _MOST_DIGITS = 18

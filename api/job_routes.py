@@ -14,20 +14,8 @@ from api.idempotency import once_by_id, once_of
 from api.preferences import preferred_wait_s
 from api.problems import ERROR_RESPONSES
 from api.rate_limits import count_lines
-from api.schemas import (
-    OWN_ID,
-    DeletedBody,
-    ImageBody,
-    ImageListBody,
-    ImagePageQuery,
-    JobBody,
-    JobListBody,
-    JobPageQuery,
-    JobPath,
-    OwnIdPath,
-    TranscriptQuery,
-    WaitQuery,
-)
+from api.request_schemas import OWN_ID, ImagePageQuery, JobPageQuery, JobPath, OwnIdPath, TranscriptQuery, WaitQuery
+from api.schemas import DeletedBody, ImageBody, ImageListBody, JobBody, JobListBody
 from api.submission import read_submission
 from api.waiting import job_waits
 from core import idempotency, jobs

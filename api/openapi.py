@@ -6,7 +6,7 @@ from typing import Any
 
 from flask_openapi3 import OpenAPI
 
-from api.schemas import JobOptions, JobSubmission
+from api.request_schemas import JobOptions, JobSubmission
 
 _REF = "#/components/schemas/{model}"
 _IDEMPOTENCY_KEY = {

@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from api.image_urls import decode_base64, decode_data_url
 from api.problems import malformed
 from api.remote_images import fetch_images
-from api.schemas import ImageSource, JobOptions, JobSubmission
+from api.request_schemas import ImageSource, JobOptions, JobSubmission
 from core.database import transaction
 from core.errors import (
     InkqueueError,

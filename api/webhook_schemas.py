@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
-from api.schemas import DEFAULT_WEBHOOK_EVENTS, JobId, Sent, WebhookEventName, WebhookUrl
+from api.request_schemas import DEFAULT_WEBHOOK_EVENTS, JobId, Sent, WebhookEventName, WebhookUrl
 from core.errors import NotFound
 from core.webhook_deliveries import Attempt, Delivery
 from core.webhook_endpoints import Endpoint
