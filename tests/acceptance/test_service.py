@@ -21,6 +21,7 @@ import psycopg
 import pytest
 from redis import Redis
 
+from tests.environments import users_environment
 from tests.waiting import wait_until
 
 DATA = Path("tests/data").resolve()
@@ -90,12 +91,15 @@ def _command_line(entry: Path) -> str:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """`inkqueue up`, with the models that it takes by itself."""
     state_dir = tmp_path_factory.mktemp("state")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("INKQUEUE_", "REDIS_URL"))}
-    environment.pop("DATABASE_URL", None)
     port = _free_port()
     command = [sys.executable, "-m", "cli.main", "up", "--port", str(port), "--state-dir", str(state_dir)]
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        env=users_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     ) as process:
         log: list[str] = []
         assert process.stdout
@@ -217,7 +221,7 @@ def test_both_models_are_served_and_each_job_names_its_own(service: Service) -> 
 
 
 def _grant(service: Service, amount: int) -> None:
-    environment = os.environ | {"DATABASE_URL": _database_url(service, sqlalchemy=True)}
+    environment = users_environment(DATABASE_URL=_database_url(service, sqlalchemy=True))
     command = [sys.executable, "-m", "cli.main", "credits", "grant", "default", str(amount)]
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
 

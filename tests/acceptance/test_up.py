@@ -18,6 +18,7 @@ from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
 from cli.tether import descendants
+from tests.environments import users_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What stands in the sample, but for what the model misreads.
@@ -61,7 +62,7 @@ class Up:
 def started(state: Path, port: int) -> Iterator[Up]:
     command = [sys.executable, "-m", "cli.main", "up", "--port", str(port), "--state-dir", str(state)]
     # One model that needs no torch: it is loaded in a second.
-    environment = {**os.environ, "INKQUEUE_MODELS": "ppocr-v6"}
+    environment = users_environment(INKQUEUE_MODELS="ppocr-v6")
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -77,7 +78,8 @@ def started(state: Path, port: int) -> Iterator[Up]:
 
 def inkqueue(*arguments: str) -> str:
     command = [sys.executable, "-m", "cli.main", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(command, cwd=ROOT, env=users_environment(), capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def free_port() -> int:
