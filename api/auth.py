@@ -25,7 +25,7 @@ def authenticate() -> None:
     """
     _identify()
     count_request(caller())
-    _require(Scope.READ if request.method in ("GET", "HEAD") else Scope.JOBS)
+    require(Scope.READ if request.method in ("GET", "HEAD") else Scope.JOBS)
 
 
 def authenticate_admin() -> None:
@@ -37,7 +37,7 @@ def authenticate_admin() -> None:
     """
     _identify()
     count_request(caller())
-    _require(Scope.ADMIN)
+    require(Scope.ADMIN)
 
 
 def _identify() -> None:
@@ -48,7 +48,12 @@ def _identify() -> None:
         g.caller = accounts.caller_of(connection, key.strip())
 
 
-def _require(scope: Scope) -> None:
+def require(scope: Scope) -> None:
+    """Refuse the caller of the present request unless its key holds this scope.
+
+    Raises:
+        MissingScope: It does not.
+    """
     if not caller().may(scope):
         held = ", ".join(sorted(caller().scopes)) or "none"
         raise MissingScope(f"this needs a key with the scope {scope}; this key has: {held}")

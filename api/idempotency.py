@@ -49,6 +49,8 @@ def _fingerprint(request: Request) -> bytes:
 
 
 def _parts(request: Request) -> Iterator[bytes]:
+    # A retry has neither query nor body: its path says of which job.
+    yield request.path.encode()
     yield _canonical(sorted(request.args.items(multi=True)))
     if request.mimetype == "multipart/form-data":
         yield _canonical(sorted(request.form.items(multi=True)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 
 from flask import Response, request
@@ -81,15 +82,22 @@ def put_job(path: OwnIdPath, query: DryRunQuery) -> Response:
 
 
 def _submit(once: Once | None) -> Response:
+    def take() -> str:
+        new = read_submission(request)
+        count_lines(caller(), held_lines(new.mode, images=len(new.images), max_lines=new.max_lines))
+        return jobs.submit(caller(), new, once=once)
+
+    return _taken_once(once, take)
+
+
+def _taken_once(once: Once | None, take: Callable[[], str]) -> Response:
     if once is not None:
         with transaction() as connection:
             earlier = idempotency.find(connection, caller().account_id, once)
         if earlier is not None:
             return _replay(earlier)
-    new = read_submission(request)
-    count_lines(caller(), held_lines(new.mode, images=len(new.images), max_lines=new.max_lines))
     try:
-        job_id = jobs.submit(caller(), new, once=once)
+        job_id = take()
     except AlreadySubmitted as already:
         return _replay(already.earlier)
     return _submitted(job_id)
@@ -174,7 +182,8 @@ def cancel_job(path: JobPath) -> Response:
 @job_routes.post("/<job_id>/retry", responses={202: JobBody})
 def retry_job(path: JobPath) -> Response:
     """Submit a new job with those images of an ended job that were not read; only what is then read is charged."""
-    return _submitted(retry(caller(), path.job_id))
+    once = once_of(request)
+    return _taken_once(once, lambda: retry(caller(), path.job_id, once=once))
 
 
 @job_routes.delete("/<job_id>", responses={200: DeletedBody})

@@ -9,7 +9,7 @@ from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel
 
-from api.auth import authenticate, caller
+from api.auth import authenticate, caller, require
 from api.problems import ERROR_RESPONSES
 from api.webhook_schemas import (
     CreatedEndpointBody,
@@ -29,6 +29,7 @@ from api.webhook_schemas import (
     SecretBody,
 )
 from core import webhook_deliveries, webhook_endpoints
+from core.accounts import Scope
 from core.database import transaction
 from core.webhook_deliveries import DeliveryFilter
 from core.webhook_endpoints import NewEndpoint
@@ -111,6 +112,8 @@ def ping_endpoint(path: EndpointPath) -> Response:
 @webhook_routes.get("/webhook_secret", responses={200: SecretBody})
 def get_default_secret() -> Response:
     """Get the secret that signs the webhooks of single jobs; it is made when it is first asked for."""
+    # Who holds it can forge events: looking is not enough.
+    require(Scope.JOBS)
     with transaction() as connection:
         return _json(SecretBody(secret=ensure_secret(connection, caller().account_id)))
 

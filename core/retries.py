@@ -10,6 +10,7 @@ from core import job_files, jobs
 from core.accounts import Caller
 from core.database import transaction
 from core.errors import AlreadyFinished, NotFinished
+from core.idempotency import Once
 from core.images import ImageHeader
 from core.job_views import job_row
 from core.jobs import NewImage, NewJob
@@ -18,13 +19,20 @@ from core.tables import ImageRow
 from core.webhooks import EventType, JobWebhook
 
 
-def retry(caller: Caller, job_id: str) -> str:
+def retry(caller: Caller, job_id: str, *, once: Once | None = None) -> str:
     """Submit a new job with those images of an ended one that were not read; return its id.
 
     It is a submission like any other, with the same options: it is held, charged and limited so. Each job has files of
     its own, so that either can be deleted without the other.
 
+    Args:
+        caller: Who retries.
+        job_id: The job that ended.
+        once: Under what the retry is taken once, however often it is sent.
+
     Raises:
+        AlreadySubmitted: The same retry was taken before.
+        IdempotencyConflict: Another submission was, under the same key.
         NotFound: The account has no such job.
         Gone: It was deleted.
         NotFinished: It has not ended.
@@ -55,6 +63,7 @@ def retry(caller: Caller, job_id: str) -> str:
             webhook=_webhook(job),
             retry_of=job_id,
         ),
+        once=once,
     )
 
 

@@ -436,3 +436,15 @@ def test_a_deadline_is_told_with_the_job(http: FlaskClient) -> None:
     job = submit(http, deadline_s="60").get_json()
     assert job["deadline_at"] > job["created_at"]
     assert error_of(submit(http, deadline_s="0")) == (400, "malformed_request")
+
+
+def test_a_retry_that_is_sent_again_under_its_key_is_one_job(http: FlaskClient) -> None:
+    canceled = [submitted(http) for _ in range(2)]
+    for job_id in canceled:
+        http.post(f"/v1/jobs/{job_id}/cancel")
+    key = {"Idempotency-Key": "again"}
+    first, second = (http.post(f"/v1/jobs/{canceled[0]}/retry", headers=key) for _ in range(2))
+    assert first.get_json()["id"] == second.get_json()["id"]
+    assert second.headers["Idempotent-Replayed"] == "true"
+    other = http.post(f"/v1/jobs/{canceled[1]}/retry", headers=key)
+    assert error_of(other) == (422, "idempotency_conflict")

@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from core import accounts
+from core.accounts import KeyTerms, Scope
 from core.database import transaction
 from core.settings import settings
 from tests.domain import new_caller, png, rows
@@ -194,3 +195,12 @@ def test_what_was_for_a_deleted_endpoint_is_not_sent_again(http: FlaskClient) ->
     assert error_of(http.post(f"/v1/webhook_deliveries/{sent['id']}/resend"))[:2] == (404, "not_found")
     since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     assert http.post("/v1/webhook_deliveries/replay", json={"since": since}).get_json()["count"] == 0
+
+
+def test_a_key_that_may_only_look_does_not_learn_the_signing_secret(http: FlaskClient) -> None:
+    terms = KeyTerms(scopes=frozenset({Scope.READ}))
+    with transaction() as connection:
+        account_id = accounts.ensure_account(connection, "archive")
+        key = accounts.create_key(connection, account_id=account_id, name="dashboard", terms=terms)
+    answer = http.get("/v1/webhook_secret", headers={"Authorization": f"Bearer {key}"})
+    assert answer.status_code == 403
