@@ -82,12 +82,6 @@ class ModelNotFound(InkqueueError):
     code = "model_not_found"
 
 
-class ModelNotLoaded(InkqueueError):
-    """The model is known, but no worker serves it."""
-
-    code = "model_not_loaded"
-
-
 class AlreadyFinished(InkqueueError):
     """The job has already ended."""
 
