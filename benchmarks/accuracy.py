@@ -33,7 +33,7 @@ from core.settings import settings
 from training.error_rates import ErrorRates, error_rates
 from training.samples import normalize_text
 from worker.models import load_recognizer
-from worker.recognizer import LinePixels
+from worker.recognizer import LinePixels, LineRequest
 
 _BUNDLED = "trocr-tiny"
 _FEWEST_LINES = 5
@@ -132,7 +132,7 @@ def _read_with(name: str, lines: Sequence[TestLine]) -> Result:
         while waiting or in_rows:
             free = [*waiting][: recognizer.rows - in_rows]
             if free:
-                recognizer.admit({key: waiting.pop(key) for key in free})
+                recognizer.admit({key: LineRequest(pixels=waiting.pop(key)) for key in free})
                 in_rows += len(free)
             ended = recognizer.step()
             in_rows -= len(ended)

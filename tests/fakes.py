@@ -8,14 +8,14 @@ import numpy as np
 
 from core.transcript import Word
 from worker.batcher import AdmitReason
-from worker.recognizer import LinePixels, ModelCard, Recognition, RecognizerOutOfMemory
+from worker.recognizer import LineRequest, ModelCard, Recognition, RecognizerOutOfMemory
 
 _CARD = ModelCard(name="fake", revision=None, sha256="0" * 64, device="cpu", dtype="float32", parameters=0)
 
 
-def line_of(tokens: int) -> LinePixels:
+def line_of(tokens: int) -> LineRequest:
     """A line that takes `FakeRecognizer` so many steps: its height."""
-    return np.zeros((tokens, 8, 3), np.uint8)
+    return LineRequest(pixels=np.zeros((tokens, 8, 3), np.uint8))
 
 
 def recognition_of(text: str) -> Recognition:
@@ -68,7 +68,7 @@ class FakeRecognizer:
     def rows(self) -> int:
         return self._rows
 
-    def admit(self, lines: Mapping[str, LinePixels]) -> None:
+    def admit(self, lines: Mapping[str, LineRequest]) -> None:
         assert lines, "an empty group"
         assert self.steps_left.keys().isdisjoint(lines), "a line got a second row"
         assert len(self.steps_left) + len(lines) <= self._rows, "more lines than rows"
@@ -77,7 +77,7 @@ class FakeRecognizer:
         if not lines.keys().isdisjoint(self.unreadable):
             raise ValueError("unreadable")
         self.admitted.append(tuple(lines))
-        self.steps_left.update((key, pixels.shape[0]) for key, pixels in lines.items())
+        self.steps_left.update((key, request.pixels.shape[0]) for key, request in lines.items())
 
     def step(self) -> Mapping[str, Recognition]:
         self._on_step()

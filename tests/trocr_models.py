@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.models.trocr.modeling_trocr import TrOCRSinusoidalPositionalEmbedding
 
-from worker.recognizer import LinePixels, Recognition
+from worker.recognizer import LinePixels, LineRequest, Recognition
 from worker.trocr import TrocrRecognizer
 
 # PyTorch's threads spin for each other: where another process wants a core too, two take ten times as long as one.
@@ -148,7 +148,7 @@ def read_all(
     for start in range(0, len(waiting), at_once):
         while recognizer.rows - (start - len(read)) < at_once:
             read.update(recognizer.step())
-        recognizer.admit({key: lines[key] for key in waiting[start : start + at_once]})
+        recognizer.admit({key: LineRequest(pixels=lines[key]) for key in waiting[start : start + at_once]})
         for _ in range(steps_between):
             read.update(recognizer.step())
     while len(read) < len(lines):

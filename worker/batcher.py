@@ -248,7 +248,7 @@ class Batcher:
         started = time.monotonic()
         reason = self._reason(group)
         try:
-            self._recognizer.admit({waiting.line.key: waiting.line.pixels for waiting in group})
+            self._recognizer.admit({waiting.line.key: waiting.line.request for waiting in group})
         except RecognizerOutOfMemory as error:
             self._ran_out_of_memory(group, error)
         except Exception as error:

@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from worker.recognizer import LinePixels
+from worker.recognizer import LineRequest
 
 #: The priority of lines that somebody waits for.
 INTERACTIVE = 0
@@ -18,7 +18,7 @@ class QueuedLine:
 
     #: Names the line; no other line that waits or is in rows may have it.
     key: str
-    pixels: LinePixels
+    request: LineRequest
     #: 0 interactive, 1 normal, 2 bulk.
     priority: int
     job_id: str

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from worker.confidence import confidence_of, flags_of, words_of
-from worker.recognizer import LinePixels, ModelCard, ModelUnavailable, Recognition, RecognizerOutOfMemory
+from worker.recognizer import LinePixels, LineRequest, ModelCard, ModelUnavailable, Recognition, RecognizerOutOfMemory
 
 _MODEL_FILE = "PP-OCRv6_rec_small.onnx"
 _HEIGHT = 48
@@ -85,7 +85,7 @@ class PpocrRecognizer:
         """The most lines that can be in rows at once."""
         return self._rows
 
-    def admit(self, lines: Mapping[str, LinePixels]) -> None:
+    def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Read the lines, each at its own width, so that no line changes another's text."""
         try:
             recognitions = list(self._pool.map(self._recognize, lines.values()))
@@ -103,9 +103,11 @@ class PpocrRecognizer:
         for key in keys:
             self._read.pop(key, None)
 
-    def _recognize(self, pixels: LinePixels) -> Recognition:
-        (probabilities,) = self._session.run(None, {"x": _preprocessed(pixels)[None]})
+    def _recognize(self, request: LineRequest) -> Recognition:
+        (probabilities,) = self._session.run(None, {"x": _preprocessed(request.pixels)[None]})
         tokens, logprobs = _collapsed(probabilities[0])
+        truncated = request.max_new_tokens is not None and len(tokens) > request.max_new_tokens
+        tokens, logprobs = tokens[: request.max_new_tokens], logprobs[: request.max_new_tokens]
         text = "".join(self._characters[token] for token in tokens)
         confidence = confidence_of(logprobs)
         return Recognition(
@@ -114,7 +116,7 @@ class PpocrRecognizer:
             words=words_of(text, range(1, len(tokens) + 1), logprobs),
             tokens=tokens,
             token_logprobs=logprobs,
-            flags=flags_of(text, confidence, least_confidence=_LEAST_CONFIDENCE, truncated=False),
+            flags=flags_of(text, confidence, least_confidence=_LEAST_CONFIDENCE, truncated=truncated),
         )
 
 

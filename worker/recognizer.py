@@ -41,6 +41,15 @@ class ModelCard:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LineRequest:
+    """A line to read, and what is asked of its reading."""
+
+    pixels: LinePixels
+    #: Read at most so many tokens; None is the model's own limit, which a higher number does not raise.
+    max_new_tokens: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recognition:
     """What was read in one line."""
 
@@ -69,7 +78,7 @@ class Recognizer(Protocol):
     def rows(self) -> int:
         """The most lines that can be in rows at once, at least 1."""
 
-    def admit(self, lines: Mapping[str, LinePixels]) -> None:
+    def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Encode lines together and give each a row, under its key; at most as many as rows are free.
 
         Raises:

@@ -22,7 +22,7 @@ from worker.batcher import Batcher, BatcherStopped, BatchObserver, QueuedLine
 from worker.finisher import Finisher
 from worker.line_checks import is_blank, looks_like_page
 from worker.metrics import count_image
-from worker.recognizer import LinePixels, Recognition, Recognizer, RecognizerOutOfMemory
+from worker.recognizer import LinePixels, LineRequest, Recognition, Recognizer, RecognizerOutOfMemory
 
 #: Threads that claim and decode for one model at once: while one waits for the storage, another goes on.
 MAX_PUMPS = 2
@@ -219,7 +219,11 @@ class Transcription:
             return
         self.batcher.submit(
             QueuedLine(
-                key=claim.image_id, pixels=pixels, priority=claim.priority, job_id=claim.job_id, alone=claim.suspect
+                key=claim.image_id,
+                request=LineRequest(pixels=pixels),
+                priority=claim.priority,
+                job_id=claim.job_id,
+                alone=claim.suspect,
             )
         )
 

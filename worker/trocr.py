@@ -13,7 +13,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from worker.recognizer import LinePixels, ModelCard, ModelUnavailable, Recognition, RecognizerOutOfMemory
+from worker.recognizer import LinePixels, LineRequest, ModelCard, ModelUnavailable, Recognition, RecognizerOutOfMemory
 from worker.trocr_checkpoint import Checkpoint, load_checkpoint
 from worker.trocr_decoder import DecoderRows
 from worker.trocr_device import choose_device, choose_dtype
@@ -31,6 +31,8 @@ class _Reading:
     """A line in a row, and what was read of it so far."""
 
     key: str
+    #: The most tokens that are read of it.
+    limit: int
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
@@ -78,11 +80,11 @@ class TrocrRecognizer:
         """The most lines that can be in rows at once."""
         return self._rows
 
-    def admit(self, lines: Mapping[str, LinePixels]) -> None:
+    def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Encode lines together and give each a row."""
         with torch.inference_mode(), _memory_named():
-            self._decoder.join(self._encoded(list(lines.values())))
-        self._in_rows += [_Reading(key) for key in lines]
+            self._decoder.join(self._encoded([request.pixels for request in lines.values()]))
+        self._in_rows += [_Reading(key, self._limit(request)) for key, request in lines.items()]
 
     def step(self) -> Mapping[str, Recognition]:
         """Read one more token of every line."""
@@ -102,6 +104,9 @@ class TrocrRecognizer:
         with torch.inference_mode():
             for row in reversed([row for row, reading in enumerate(self._in_rows) if reading.key in keys]):
                 self._leave(row)
+
+    def _limit(self, request: LineRequest) -> int:
+        return min(request.max_new_tokens or self._max_new_tokens, self._max_new_tokens)
 
     def _encoded(self, lines: list[LinePixels]) -> Tensor:
         """The encoder's output for each line, (lines, source_length, width)."""
@@ -132,7 +137,7 @@ class TrocrRecognizer:
         for row in reversed(range(len(self._in_rows))):
             reading = self._in_rows[row]
             stopped = reading.tokens[-1] in self.checkpoint.end_tokens
-            if stopped or len(reading.tokens) == self._max_new_tokens:
+            if stopped or len(reading.tokens) == reading.limit:
                 ended[reading.key] = recognition_of(
                     reading.tokens, reading.logprobs, self.checkpoint.tokenizer, truncated=not stopped
                 )

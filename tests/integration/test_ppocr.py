@@ -10,7 +10,7 @@ import pytest
 from core.transcript import Flag
 from tests.real_lines import real_lines, transcriptions
 from worker.ppocr import PpocrRecognizer
-from worker.recognizer import LinePixels, Recognition
+from worker.recognizer import LinePixels, LineRequest, Recognition
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +18,8 @@ def recognizer() -> PpocrRecognizer:
     return PpocrRecognizer()
 
 
-def read(recognizer: PpocrRecognizer, pixels: LinePixels) -> Recognition:
-    recognizer.admit({"line": pixels})
+def read(recognizer: PpocrRecognizer, pixels: LinePixels, max_new_tokens: int | None = None) -> Recognition:
+    recognizer.admit({"line": LineRequest(pixels=pixels, max_new_tokens=max_new_tokens)})
     return recognizer.step()["line"]
 
 
@@ -36,7 +36,7 @@ def test_a_line_reads_the_same_alone_and_among_others(recognizer: PpocrRecognize
     names = list(lines)
     for start in range(0, len(names), recognizer.rows):
         group = names[start : start + recognizer.rows]
-        recognizer.admit({name: lines[name] for name in group})
+        recognizer.admit({name: LineRequest(pixels=lines[name]) for name in group})
         assert recognizer.step() == {name: alone[name] for name in group}
 
 
@@ -49,13 +49,23 @@ def test_the_words_make_up_the_text_and_the_tokens_its_confidence(recognizer: Pp
         assert recognition.confidence == pytest.approx(exp(mean))
 
 
+def test_a_line_is_read_as_far_as_asked(recognizer: PpocrRecognizer) -> None:
+    pixels = real_lines()["line.jpg"]
+    whole = read(recognizer, pixels)
+    cut = read(recognizer, pixels, max_new_tokens=5)
+    assert cut.tokens == whole.tokens[:5]
+    assert whole.text.startswith(cut.text)
+    assert cut.flags == {Flag.TRUNCATED}
+    assert read(recognizer, pixels, max_new_tokens=len(whole.tokens)) == whole
+
+
 def test_a_line_that_is_read_leaves_its_row(recognizer: PpocrRecognizer) -> None:
     read(recognizer, real_lines()["line.jpg"])
     assert recognizer.step() == {}
 
 
 def test_a_dropped_line_is_not_delivered(recognizer: PpocrRecognizer) -> None:
-    recognizer.admit(dict.fromkeys(("stays", "goes"), real_lines()["line.jpg"]))
+    recognizer.admit(dict.fromkeys(("stays", "goes"), LineRequest(pixels=real_lines()["line.jpg"])))
     recognizer.drop({"goes", "unknown"})
     assert list(recognizer.step()) == ["stays"]
 

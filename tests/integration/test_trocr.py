@@ -10,7 +10,7 @@ import pytest
 from core.transcript import Flag
 from tests.real_lines import real_lines
 from tests.trocr_models import BUNDLED, Generated, generated, read_all
-from worker.recognizer import LinePixels, Recognition
+from worker.recognizer import LinePixels, LineRequest, Recognition
 from worker.trocr import TrocrRecognizer, load_trocr
 
 LIMIT = 110
@@ -27,7 +27,7 @@ def expected(recognizer: TrocrRecognizer) -> dict[str, Generated]:
 
 
 def read(recognizer: TrocrRecognizer, pixels: LinePixels) -> Recognition:
-    recognizer.admit({"line": pixels})
+    recognizer.admit({"line": LineRequest(pixels=pixels)})
     while not (ended := recognizer.step()):
         pass
     return ended["line"]
@@ -64,7 +64,7 @@ def test_a_short_line_leaves_while_longer_ones_go_on(
 ) -> None:
     length = {key: len(line.tokens) for key, line in expected.items()}
     keys = sorted(length, key=length.__getitem__)[::3]
-    recognizer.admit({key: real_lines()[key] for key in keys})
+    recognizer.admit({key: LineRequest(pixels=real_lines()[key]) for key in keys})
     ended_at = {}
     for step in range(1, LIMIT + 1):
         ended_at.update(dict.fromkeys(recognizer.step(), step))
@@ -75,7 +75,7 @@ def test_a_dropped_line_leaves_the_others_as_they_were(
     recognizer: TrocrRecognizer, expected: dict[str, Generated]
 ) -> None:
     keys = list(expected)[:4]
-    recognizer.admit({key: real_lines()[key] for key in keys})
+    recognizer.admit({key: LineRequest(pixels=real_lines()[key]) for key in keys})
     recognizer.step()
     recognizer.drop({keys[0], keys[2], "unknown"})
     got: dict[str, Recognition] = {}
@@ -92,9 +92,26 @@ def test_a_line_cut_off_at_the_limit_says_so() -> None:
     assert Flag.TRUNCATED in recognition.flags
 
 
+def test_each_line_is_read_as_far_as_it_asks(recognizer: TrocrRecognizer, expected: dict[str, Generated]) -> None:
+    pixels, tokens = real_lines()["line.jpg"], expected["line.jpg"].tokens
+    limits = {"short": 3, "as long as the model can": 10_000, "own limit": None}
+    recognizer.admit({key: LineRequest(pixels=pixels, max_new_tokens=limit) for key, limit in limits.items()})
+    got: dict[str, Recognition] = {}
+    while len(got) < len(limits):
+        got.update(recognizer.step())
+    assert got["short"].tokens == tokens[:3]
+    assert Flag.TRUNCATED in got["short"].flags
+    assert got["as long as the model can"].tokens == got["own limit"].tokens == tokens
+
+
 def test_a_line_that_cannot_be_encoded_takes_no_row(recognizer: TrocrRecognizer) -> None:
     with pytest.raises(ValueError):
-        recognizer.admit({"good": real_lines()["line.jpg"], "bad": np.zeros((4, 4), np.uint8)})
+        recognizer.admit(
+            {
+                "good": LineRequest(pixels=real_lines()["line.jpg"]),
+                "bad": LineRequest(pixels=np.zeros((4, 4), np.uint8)),
+            }
+        )
     assert recognizer.step() == {}
 
 

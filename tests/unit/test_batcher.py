@@ -34,7 +34,7 @@ class Desk:
         )
 
     def submit(self, key: str, *, tokens: int = 1, priority: int = 1, job_id: str = "job", alone: bool = False) -> None:
-        self.batcher.submit(QueuedLine(key=key, pixels=line_of(tokens), priority=priority, job_id=job_id, alone=alone))
+        self.batcher.submit(QueuedLine(key=key, request=line_of(tokens), priority=priority, job_id=job_id, alone=alone))
 
     def submit_all(self, keys: Sequence[str]) -> None:
         for key in keys:

@@ -18,7 +18,7 @@ KEYS = tuple("abcdefghijkl")
 lines = st.builds(
     QueuedLine,
     key=st.sampled_from(KEYS),
-    pixels=st.integers(1, 4).map(line_of),
+    request=st.integers(1, 4).map(line_of),
     priority=st.integers(0, 2),
     job_id=st.sampled_from(["job_a", "job_b", "job_c"]),
     alone=st.sampled_from([False, False, False, True]),

@@ -9,7 +9,7 @@ from worker.line_queue import LineQueue, QueuedLine, WaitingLine
 
 
 def waiting(key: str, *, priority: int = 1, job_id: str = "job_a", alone: bool = False) -> WaitingLine:
-    line = QueuedLine(key=key, pixels=line_of(1), priority=priority, job_id=job_id, alone=alone)
+    line = QueuedLine(key=key, request=line_of(1), priority=priority, job_id=job_id, alone=alone)
     return WaitingLine(line=line, since=0.0)
 
 
