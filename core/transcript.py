@@ -48,6 +48,26 @@ class Word:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Alternative:
+    """A token that could have stood in the place of another, and the natural logarithm of its probability."""
+
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """What the model wrote at once: a word, a part of one, or one character."""
+
+    #: What it adds to the text of its line, which the tokens make together; empty for half a character.
+    text: str
+    #: Natural logarithm of its probability.
+    logprob: float
+    #: The likeliest tokens in its place, best first, as many as were asked for.
+    alternatives: tuple[Alternative, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """One line of an image as it was read."""
 

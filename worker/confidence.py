@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from core.transcript import Flag, Word
+from core.transcript import Alternative, Flag, Token, Word
 
 #: The same 1 to 24 characters, a letter among them, four times in a row or more: what a decoder writes when it has lost
 #: the line. Rows of dots, dashes or zeros are common in real lines and do not count.
@@ -39,6 +39,28 @@ def words_of(text: str, token_ends: Sequence[int], token_logprobs: Sequence[floa
         ]
         words.append(Word(text=match.group(), confidence=confidence_of(logprobs)))
     return tuple(words)
+
+
+def pieces_of(
+    text: str,
+    token_ends: Sequence[int],
+    token_logprobs: Sequence[float],
+    alternatives: Sequence[Sequence[Alternative]],
+) -> tuple[Token, ...]:
+    """What each token adds to a text without the space around it.
+
+    Args:
+        text: What the tokens say.
+        token_ends: For each token, how many characters of `text` are settled after it, not decreasing.
+        token_logprobs: Natural-log probability of each token.
+        alternatives: The likeliest tokens in the place of each.
+    """
+    first, last = len(text) - len(text.lstrip()), len(text.rstrip())
+    ends = [min(max(end, first), last) for end in token_ends]
+    return tuple(
+        Token(text=text[start:end], logprob=logprob, alternatives=tuple(place))
+        for start, end, logprob, place in zip([first, *ends], ends, token_logprobs, alternatives, strict=False)
+    )
 
 
 def flags_of(text: str, confidence: float | None, *, least_confidence: float, truncated: bool) -> frozenset[Flag]:

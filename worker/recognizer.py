@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from core.transcript import Flag, Word
+from core.transcript import Flag, Token, Word
 
 #: One text line: uint8 RGB of shape (H, W, 3), origin top left; H and W differ between lines.
 LinePixels = NDArray[np.uint8]
@@ -47,6 +47,8 @@ class LineRequest:
     pixels: LinePixels
     #: Read at most so many tokens; None is the model's own limit, which a higher number does not raise.
     max_new_tokens: int | None = None
+    #: Tell what each token adds to the text, and so many of the likeliest tokens in its place; None tells neither.
+    top_logprobs: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,8 @@ class Recognition:
     #: Natural-log probability of each of `tokens`.
     token_logprobs: tuple[float, ...]
     flags: frozenset[Flag]
+    #: Piece by piece what `text` is made of, without the end token; None where its request does not want it.
+    pieces: tuple[Token, ...] | None = None
 
 
 class Recognizer(Protocol):

@@ -33,8 +33,12 @@ class _Reading:
     key: str
     #: The most tokens that are read of it.
     limit: int
+    #: How many of the likeliest tokens are kept for each place; None when nobody wants to know.
+    top_logprobs: int | None
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    #: The likeliest tokens of each place, with their logarithms of probability.
+    alternatives: list[list[tuple[int, float]]] = field(default_factory=list)
 
 
 class TrocrRecognizer:
@@ -84,7 +88,7 @@ class TrocrRecognizer:
         """Encode lines together and give each a row."""
         with torch.inference_mode(), _memory_named():
             self._decoder.join(self._encoded([request.pixels for request in lines.values()]))
-        self._in_rows += [_Reading(key, self._limit(request)) for key, request in lines.items()]
+        self._in_rows += [_Reading(key, self._limit(request), request.top_logprobs) for key, request in lines.items()]
 
     def step(self) -> Mapping[str, Recognition]:
         """Read one more token of every line."""
@@ -123,10 +127,19 @@ class TrocrRecognizer:
             scores = torch.cat([self._ruled(row, reading, scores) for row, reading in enumerate(self._in_rows)])
         best, tokens = scores.max(dim=-1)
         logprobs = (best - scores.logsumexp(dim=-1)).tolist()
+        self._keep_alternatives(scores)
         self._decoder.feed(tokens)
         for reading, token, logprob in zip(self._in_rows, tokens.tolist(), logprobs, strict=True):
             reading.tokens.append(token)
             reading.logprobs.append(logprob)
+
+    def _keep_alternatives(self, scores: Tensor) -> None:
+        for row, reading in enumerate(self._in_rows):
+            if reading.top_logprobs is not None:
+                likeliest = scores[row].log_softmax(dim=-1).topk(reading.top_logprobs)
+                reading.alternatives.append(
+                    list(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True))
+                )
 
     def _ruled(self, row: int, reading: _Reading, scores: Tensor) -> Tensor:
         fed = torch.tensor([[self.checkpoint.start_token, *reading.tokens]], device=scores.device)
@@ -139,7 +152,11 @@ class TrocrRecognizer:
             stopped = reading.tokens[-1] in self.checkpoint.end_tokens
             if stopped or len(reading.tokens) == reading.limit:
                 ended[reading.key] = recognition_of(
-                    reading.tokens, reading.logprobs, self.checkpoint.tokenizer, truncated=not stopped
+                    reading.tokens,
+                    reading.logprobs,
+                    self.checkpoint.tokenizer,
+                    truncated=not stopped,
+                    alternatives=None if reading.top_logprobs is None else reading.alternatives,
                 )
                 with torch.inference_mode():
                     self._leave(row)

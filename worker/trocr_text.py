@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from worker.confidence import confidence_of, flags_of, words_of
+from core.transcript import Alternative, Token
+from worker.confidence import confidence_of, flags_of, pieces_of, words_of
 from worker.recognizer import Recognition
 
 #: Below it a reading is flagged. No calibration fits all checkpoints; at this mean probability one token in three is
@@ -15,7 +16,12 @@ _LEAST_CONFIDENCE = 0.7
 
 
 def recognition_of(
-    tokens: Sequence[int], token_logprobs: Sequence[float], tokenizer: PreTrainedTokenizerBase, *, truncated: bool
+    tokens: Sequence[int],
+    token_logprobs: Sequence[float],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    truncated: bool,
+    alternatives: Sequence[Sequence[tuple[int, float]]] | None = None,
 ) -> Recognition:
     """What a decoded row says.
 
@@ -24,6 +30,8 @@ def recognition_of(
         token_logprobs: Natural-log probability of each.
         tokenizer: The checkpoint's own.
         truncated: Whether the row ended without an end token.
+        alternatives: The likeliest tokens in the place of each, with their natural-log probabilities; None when the
+            pieces of the text are not wanted.
     """
     readings = [_decoded(tokens[:count], tokenizer) for count in range(1, len(tokens) + 1)]
     text = readings[-1]
@@ -31,6 +39,13 @@ def recognition_of(
     # so what is settled after each token is what the text so far and the whole text agree on.
     ends = [_agreement(reading, text) for reading in readings]
     confidence = confidence_of(token_logprobs)
+    pieces: tuple[Token, ...] | None = None
+    if alternatives is not None:
+        named = [
+            [Alternative(text=_decoded([token], tokenizer), logprob=logprob) for token, logprob in place]
+            for place in alternatives
+        ]
+        pieces = pieces_of(text, ends, token_logprobs, named)[: len(tokens) if truncated else -1]
     return Recognition(
         text=text.strip(),
         confidence=confidence,
@@ -38,6 +53,7 @@ def recognition_of(
         tokens=tuple(tokens),
         token_logprobs=tuple(token_logprobs),
         flags=flags_of(text, confidence, least_confidence=_LEAST_CONFIDENCE, truncated=truncated),
+        pieces=pieces,
     )
 
 

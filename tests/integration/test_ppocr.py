@@ -18,8 +18,14 @@ def recognizer() -> PpocrRecognizer:
     return PpocrRecognizer()
 
 
-def read(recognizer: PpocrRecognizer, pixels: LinePixels, max_new_tokens: int | None = None) -> Recognition:
-    recognizer.admit({"line": LineRequest(pixels=pixels, max_new_tokens=max_new_tokens)})
+def read(
+    recognizer: PpocrRecognizer,
+    pixels: LinePixels,
+    max_new_tokens: int | None = None,
+    top_logprobs: int | None = None,
+) -> Recognition:
+    request = LineRequest(pixels=pixels, max_new_tokens=max_new_tokens, top_logprobs=top_logprobs)
+    recognizer.admit({"line": request})
     return recognizer.step()["line"]
 
 
@@ -57,6 +63,19 @@ def test_a_line_is_read_as_far_as_asked(recognizer: PpocrRecognizer) -> None:
     assert whole.text.startswith(cut.text)
     assert cut.flags == {Flag.TRUNCATED}
     assert read(recognizer, pixels, max_new_tokens=len(whole.tokens)) == whole
+
+
+def test_the_pieces_make_up_the_text_and_tell_what_else_was_likely(recognizer: PpocrRecognizer) -> None:
+    for pixels in real_lines().values():
+        recognition = read(recognizer, pixels, top_logprobs=3)
+        assert recognition.pieces is not None
+        assert "".join(piece.text for piece in recognition.pieces) == recognition.text
+        assert [piece.logprob for piece in recognition.pieces] == list(recognition.token_logprobs)
+        for piece in recognition.pieces:
+            best, *others = piece.alternatives
+            assert best.text.strip() in piece.text
+            assert best.logprob == pytest.approx(piece.logprob, abs=1e-6)
+            assert len(others) == 2 and all(best.logprob >= other.logprob for other in others)
 
 
 def test_a_line_that_is_read_leaves_its_row(recognizer: PpocrRecognizer) -> None:

@@ -59,6 +59,24 @@ def test_words_have_the_confidence_of_their_characters_and_the_line_that_of_all(
     assert recognition.confidence == pytest.approx(exp(fsum(logprobs) / len(recognition.tokens)))
 
 
+def test_the_pieces_make_up_the_text_and_tell_what_else_was_likely(recognizer: TrocrRecognizer) -> None:
+    pixels = real_lines()["line.jpg"]
+    plain = read(recognizer, pixels)
+    assert plain.pieces is None
+    recognizer.admit({"line": LineRequest(pixels=pixels, top_logprobs=2)})
+    while not (ended := recognizer.step()):
+        pass
+    pieces = ended["line"].pieces
+    assert pieces is not None
+    assert "".join(piece.text for piece in pieces) == plain.text
+    assert [piece.logprob for piece in pieces] == pytest.approx(plain.token_logprobs[:-1])  # without the end token
+    for piece in pieces:
+        best, second = piece.alternatives
+        assert best.text == piece.text
+        assert best.logprob == pytest.approx(piece.logprob, abs=1e-5)
+        assert second.logprob <= best.logprob
+
+
 def test_a_short_line_leaves_while_longer_ones_go_on(
     recognizer: TrocrRecognizer, expected: dict[str, Generated]
 ) -> None:
