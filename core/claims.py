@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select, func, select, text, tuple_, update
 from core import job_events, notices, webhooks
 from core.database import transaction
 from core.locks import lock_jobs
+from core.reading_options import ReadingOptions
 from core.states import Mode, Priority, Status
 from core.tables import ImageRow, JobRow
 
@@ -100,6 +101,8 @@ class Claim:
     height: int
     #: Whether a worker was lost while it read this image, so that it must be read alone.
     suspect: bool
+    #: What its caller asks of the reading.
+    options: ReadingOptions
 
 
 def claim(worker_id: str, model: str, *, most: int, least: Priority = Priority.BULK) -> list[Claim]:
@@ -161,6 +164,9 @@ def _take(connection: Connection, worker_id: str, image_ids: Sequence[str]) -> l
             ImageRow.sequence,
             ImageRow.width,
             ImageRow.height,
+            ImageRow.max_new_tokens,
+            ImageRow.top_logprobs,
+            ImageRow.watched,
         )
     ).all()
     return [
@@ -173,6 +179,9 @@ def _take(connection: Connection, worker_id: str, image_ids: Sequence[str]) -> l
             width=row.width,
             height=row.height,
             suspect=row.losses > 0,
+            options=ReadingOptions(
+                max_new_tokens=row.max_new_tokens, top_logprobs=row.top_logprobs, watched=row.watched
+            ),
         )
         for row in sorted(rows, key=lambda row: (row.priority, row.sequence))
     ]

@@ -15,7 +15,7 @@ from core.accounts import Caller
 from core.errors import Gone, NotFound
 from core.states import Mode, Priority, Status
 from core.tables import ImageRow, JobRow, LineRow
-from core.transcript import BoundingBox, Flag, Line, Word, joined_text, whole_text
+from core.transcript import Alternative, BoundingBox, Flag, Line, Token, Word, joined_text, whole_text
 
 #: Images that are embedded in a job; the others are read page by page.
 EMBEDDED_IMAGES = 100
@@ -251,6 +251,16 @@ def line_of(row: Row[Any]) -> Line:
         bbox=BoundingBox(**dict(zip(("xmin", "ymin", "xmax", "ymax"), row.bbox, strict=True))),
         flags=tuple(Flag(flag) for flag in row.flags),
         words=tuple(Word(**word) for word in row.words),
+        token_count=row.token_count,
+        pieces=None if row.pieces is None else tuple(_token(piece) for piece in row.pieces),
+    )
+
+
+def _token(piece: Mapping[str, Any]) -> Token:
+    return Token(
+        text=piece["text"],
+        logprob=piece["logprob"],
+        alternatives=tuple(Alternative(**alternative) for alternative in piece["alternatives"]),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -29,6 +29,7 @@ from core.idempotency import Once
 from core.ids import new_id
 from core.images import ImageHeader
 from core.prices import Price, held_lines, price_list
+from core.reading_options import ReadingOptions
 from core.states import Mode, Priority, Status
 from core.tables import ImageRow, JobRow
 from core.webhooks import JobWebhook
@@ -64,6 +65,7 @@ class NewJob:
     deadline_s: float | None = None
     #: The job whose unread images these are.
     retry_of: str | None = None
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
 
     @property
     def stored_bytes(self) -> int:
@@ -165,6 +167,9 @@ def _insert(
                 "height": image.header.height,
                 "content_type": image.header.content_type,
                 "held_micro": image_held_micro,
+                "max_new_tokens": new.reading.max_new_tokens,
+                "top_logprobs": new.reading.top_logprobs,
+                "watched": new.reading.watched,
             }
             for position, (image_id, image) in enumerate(zip(image_ids, new.images, strict=True))
         ],

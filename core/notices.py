@@ -17,6 +17,8 @@ from core.settings import settings
 
 JOB_CHANGED = "inkqueue:job-changed"
 IMAGES_CANCELED = "inkqueue:images-canceled"
+#: Says more than ids: see `core/live_text.py`.
+TEXT_SETTLED = "inkqueue:text-settled"
 _RECONNECT_S = 1.0
 
 _log = structlog.get_logger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
@@ -104,6 +104,8 @@ def _insert_lines(connection: Connection, outcomes: Iterable[Outcome]) -> None:
             "bbox": [line.bbox.xmin, line.bbox.ymin, line.bbox.xmax, line.bbox.ymax],
             "flags": [flag.value for flag in line.flags],
             "words": [{"text": word.text, "confidence": word.confidence} for word in line.words],
+            "token_count": line.token_count,
+            "pieces": None if line.pieces is None else [asdict(piece) for piece in line.pieces],
         }
         for outcome in outcomes
         for line in outcome.lines

@@ -14,6 +14,7 @@ from core.idempotency import Once
 from core.images import ImageHeader
 from core.job_views import job_row
 from core.jobs import NewImage, NewJob
+from core.reading_options import ReadingOptions
 from core.states import Mode, Priority, Status
 from core.tables import ImageRow
 from core.webhooks import EventType, JobWebhook
@@ -62,6 +63,8 @@ def retry(caller: Caller, job_id: str, *, once: Once | None = None) -> str:
             images=[_image(image) for image in unread],
             webhook=_webhook(job),
             retry_of=job_id,
+            # The images of a job ask for the same; nobody watches a retry.
+            reading=ReadingOptions(max_new_tokens=unread[0].max_new_tokens, top_logprobs=unread[0].top_logprobs),
         ),
         once=once,
     )

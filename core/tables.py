@@ -193,6 +193,10 @@ class ImageRow(Base):
     layout: Mapped[list[Any] | None]
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
+    #: What its caller asks of the reading: see `core/reading_options.py`.
+    max_new_tokens: Mapped[int | None]
+    top_logprobs: Mapped[int | None] = mapped_column(SmallInteger)
+    watched: Mapped[bool] = mapped_column(server_default="false")
 
 
 class LineRow(Base):
@@ -208,6 +212,10 @@ class LineRow(Base):
     bbox: Mapped[list[int]]
     flags: Mapped[list[str]]
     words: Mapped[list[Any]] = mapped_column(JSONB)
+    #: Tokens that the model wrote, the end token included; None for lines from before they were counted.
+    token_count: Mapped[int | None]
+    #: The tokens, for callers who asked.
+    pieces: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class JobEventRow(Base):

@@ -79,6 +79,10 @@ class Line:
     bbox: BoundingBox
     flags: tuple[Flag, ...]
     words: tuple[Word, ...]
+    #: Tokens that the model wrote, the end token included; None when unknown.
+    token_count: int | None = None
+    #: The tokens, without the end token; None where nobody asked.
+    pieces: tuple[Token, ...] | None = None
 
 
 def joined_text(lines: Iterable[Line]) -> str:

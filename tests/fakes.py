@@ -57,6 +57,8 @@ class FakeRecognizer:
         self._on_step = on_step
         #: Steps that each line in rows still takes.
         self.steps_left: dict[str, int] = {}
+        #: Steps that each line takes, and took.
+        self.lengths: dict[str, int] = {}
         #: The keys of each group that was admitted.
         self.admitted: list[tuple[str, ...]] = []
 
@@ -77,7 +79,8 @@ class FakeRecognizer:
         if not lines.keys().isdisjoint(self.unreadable):
             raise ValueError("unreadable")
         self.admitted.append(tuple(lines))
-        self.steps_left.update((key, request.pixels.shape[0]) for key, request in lines.items())
+        self.lengths.update((key, request.pixels.shape[0]) for key, request in lines.items())
+        self.steps_left.update((key, self.lengths[key]) for key in lines)
 
     def step(self) -> Mapping[str, Recognition]:
         self._on_step()
@@ -91,6 +94,10 @@ class FakeRecognizer:
         ended = [key for key, left in self.steps_left.items() if left <= 0]
         self.drop(ended)
         return {key: recognition_of(f"text of {key}") for key in ended}
+
+    def settled(self, keys: Collection[str]) -> Mapping[str, str]:
+        done = {key: self.lengths[key] - left for key, left in self.steps_left.items() if key in keys}
+        return {key: f"text of {key}"[:steps] for key, steps in done.items()}
 
     def drop(self, keys: Collection[str]) -> None:
         self.steps_left = {key: left for key, left in self.steps_left.items() if key not in keys}

@@ -12,6 +12,7 @@ from core import leases
 from tests.domain import MODEL
 from tests.fakes import SilentObserver
 from worker.finisher import Finisher
+from worker.live_texts import LiveTexts
 from worker.recognizer import LinePixels, Recognizer
 from worker.transcription import Transcription
 
@@ -38,18 +39,22 @@ class FakeDecoder:
 @contextmanager
 def worker_of(recognizer: Recognizer, decoder: FakeDecoder | None = None) -> Iterator[Transcription]:
     finisher = Finisher()
+    live_texts = LiveTexts()
     transcription = Transcription(
         MODEL,
         worker_id=leases.register([]),
         recognizer=recognizer,
         decoder=decoder or FakeDecoder(),
         finisher=finisher,
+        live_texts=live_texts,
         observer=SilentObserver(),
     )
     finisher.start()
+    live_texts.start()
     transcription.batcher.start()
     try:
         yield transcription
     finally:
         transcription.stop(grace_s=5)
+        live_texts.close()
         assert finisher.close(timeout_s=10)

@@ -59,13 +59,14 @@ class Batcher:
 
     Between two steps, waiting lines are admitted to free rows; lines that end are delivered at once, and their rows are
     free for the next ones. Every line that was submitted ends in exactly one of four ways: `on_read`, `on_failed`,
-    canceled, or returned by `stop`. The three callbacks and the observer run on the device's thread, so they hold up
-    all rows; what they raise is logged.
+    canceled, or returned by `stop`. The callbacks and the observer run on the device's thread, so they hold up all
+    rows; what they raise is logged.
 
     Args:
         recognizer: Called by the device's thread only.
         on_start: These lines are about to be admitted. If it raises, they are not admitted but fail with that
             exception. A line that is put back (out of memory, a step that failed) starts again later.
+        on_settled: So much of the text of a watched line is settled after a step; it may be what it was before.
         on_read: A line was read.
         on_failed: A line could not be read: admitting it alone failed, or a step failed with it alone in rows. The
             exception is `RecognizerOutOfMemory` when it ran out of memory alone.
@@ -77,12 +78,14 @@ class Batcher:
         recognizer: Recognizer,
         *,
         on_start: Callable[[Sequence[QueuedLine]], None],
+        on_settled: Callable[[QueuedLine, str], None],
         on_read: Callable[[QueuedLine, Recognition], None],
         on_failed: Callable[[QueuedLine, Exception], None],
         observer: BatchObserver,
     ) -> None:
         self._recognizer = recognizer
         self._on_start = on_start
+        self._on_settled = on_settled
         self._on_read = on_read
         self._on_failed = on_failed
         self._observer = observer
@@ -285,6 +288,7 @@ class Batcher:
             step_s = self._progressed() - started
             self._tell(self._observer.stepped, rows=len(rows), jobs=_jobs(rows), step_s=step_s)
             self._deliver(ended)
+            self._show_watched()
 
     def _deliver(self, ended: Mapping[str, Recognition]) -> None:
         for key, recognition in ended.items():
@@ -292,6 +296,13 @@ class Batcher:
                 with self._changed:
                     self._row_limit.count_read()
                 self._tell(self._on_read, waiting.line, recognition)
+
+    def _show_watched(self) -> None:
+        with self._changed:
+            watched = {key: waiting.line for key, waiting in self._in_rows.items() if waiting.line.watched}
+        if watched:
+            for key, text in self._recognizer.settled(watched).items():
+                self._tell(self._on_settled, watched[key], text)
 
     def _fail(self, group: Sequence[WaitingLine], error: Exception) -> None:
         for waiting in group:

@@ -24,6 +24,8 @@ class QueuedLine:
     job_id: str
     #: It must be the only line in rows: it was once lost with a worker, which it may have killed.
     alone: bool
+    #: Somebody wants to see its text grow.
+    watched: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

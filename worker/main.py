@@ -21,6 +21,7 @@ from core.settings import settings
 from worker.decoding import DecodingPool
 from worker.finisher import Finisher
 from worker.lease import Heartbeat
+from worker.live_texts import LiveTexts
 from worker.metrics import PrometheusObserver
 from worker.models import ModelUnavailable, load_recognizer
 from worker.recognizer import Recognizer
@@ -46,6 +47,7 @@ def main() -> None:
         memory_bytes=settings().decode_memory_bytes,
     )
     finisher = Finisher()
+    live_texts = LiveTexts()
     transcriptions = [
         Transcription(
             model,
@@ -53,6 +55,7 @@ def main() -> None:
             recognizer=recognizer,
             decoder=decoder,
             finisher=finisher,
+            live_texts=live_texts,
             observer=PrometheusObserver(model, rows=recognizer.rows),
         )
         for model, recognizer in recognizers.items()
@@ -61,6 +64,7 @@ def main() -> None:
     cancels = notices.Listener(notices.IMAGES_CANCELED, lambda image_id: _drop(transcriptions, image_id))
     _serve_metrics()
     finisher.start()
+    live_texts.start()
     for transcription in transcriptions:
         transcription.batcher.start()
     heartbeat.start()
@@ -70,6 +74,7 @@ def main() -> None:
     for transcription in transcriptions:
         transcription.stop(_GRACE_S)
     finisher.close(_WRITE_S)
+    live_texts.close()
     heartbeat.stop()
     leases.resign(worker_id)
     cancels.stop()

@@ -101,6 +101,11 @@ class PpocrRecognizer:
         ended, self._read = self._read, {}
         return ended
 
+    def settled(self, keys: Collection[str]) -> Mapping[str, str]:
+        """Nothing: a line is read at once."""
+        del keys
+        return {}
+
     def drop(self, keys: Collection[str]) -> None:
         """Forget what was read in these lines."""
         for key in keys:

@@ -98,5 +98,8 @@ class Recognizer(Protocol):
             Exception: The step failed; all rows are lost.
         """
 
+    def settled(self, keys: Collection[str]) -> Mapping[str, str]:
+        """How the texts of these lines begin, whatever further steps read; unknown keys are left out."""
+
     def drop(self, keys: Collection[str]) -> None:
         """Free the rows of these lines without a result; unknown keys are ignored."""

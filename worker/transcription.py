@@ -13,6 +13,7 @@ import structlog
 from core import claims, job_files
 from core.claims import Claim
 from core.errors import InkqueueError, NotFound, Unavailable
+from core.live_text import LiveText
 from core.outcomes import Outcome
 from core.queue import SLICE_IMAGES
 from core.settings import settings
@@ -21,6 +22,7 @@ from core.transcript import BoundingBox, Flag, Line
 from worker.batcher import Batcher, BatcherStopped, BatchObserver, QueuedLine
 from worker.finisher import Finisher
 from worker.line_checks import is_blank, looks_like_page
+from worker.live_texts import LiveTexts
 from worker.metrics import count_image
 from worker.recognizer import LinePixels, LineRequest, Recognition, Recognizer, RecognizerOutOfMemory
 
@@ -65,6 +67,7 @@ class Transcription:
         recognizer: The model.
         decoder: Shared by all models of the worker.
         finisher: Shared by all models of the worker.
+        live_texts: Shared by all models of the worker.
         observer: Is told the batcher's figures.
     """
 
@@ -76,15 +79,18 @@ class Transcription:
         recognizer: Recognizer,
         decoder: Decoder,
         finisher: Finisher,
+        live_texts: LiveTexts,
         observer: BatchObserver,
     ) -> None:
         self.model = model
         self._worker_id = worker_id
         self._decoder = decoder
         self._finisher = finisher
+        self._live_texts = live_texts
         self.batcher = Batcher(
             recognizer,
             on_start=self._on_start,
+            on_settled=self._on_settled,
             on_read=self._on_read,
             on_failed=self._on_failed,
             observer=observer,
@@ -220,10 +226,15 @@ class Transcription:
         self.batcher.submit(
             QueuedLine(
                 key=claim.image_id,
-                request=LineRequest(pixels=pixels),
+                request=LineRequest(
+                    pixels=pixels,
+                    max_new_tokens=claim.options.max_new_tokens,
+                    top_logprobs=claim.options.top_logprobs,
+                ),
                 priority=claim.priority,
                 job_id=claim.job_id,
                 alone=claim.suspect,
+                watched=claim.options.watched,
             )
         )
 
@@ -252,6 +263,12 @@ class Transcription:
             # The mark only serves to find out which image kills workers: better to read on without it.
             _log.warning("images could not be marked as started", error=exc.message)
 
+    def _on_settled(self, line: QueuedLine, text: str) -> None:
+        with self._lock:
+            reading = self._readings.get(line.key)
+        if reading is not None and text:
+            self._live_texts.show(LiveText(image_id=line.key, attempt=reading.claim.attempt, text=text))
+
     def _on_read(self, line: QueuedLine, recognition: Recognition) -> None:
         self._end(line.key, recognition=recognition)
 
@@ -276,7 +293,7 @@ class Transcription:
             return
         lines: tuple[Line, ...] = ()
         if blank:
-            lines = (Line(index=0, text="", confidence=None, bbox=reading.box, flags=(Flag.BLANK,), words=()),)
+            lines = (_blank_line(reading),)
         elif recognition is not None:
             lines = (_line(recognition, reading),)
         count_image(
@@ -296,6 +313,13 @@ class Transcription:
             self._finisher.give_back(reading.claim)
 
 
+def _blank_line(reading: _Reading) -> Line:
+    pieces = None if reading.claim.options.top_logprobs is None else ()
+    return Line(
+        index=0, text="", confidence=None, bbox=reading.box, flags=(Flag.BLANK,), words=(), token_count=0, pieces=pieces
+    )
+
+
 def _line(recognition: Recognition, reading: _Reading) -> Line:
     return Line(
         index=0,
@@ -304,4 +328,6 @@ def _line(recognition: Recognition, reading: _Reading) -> Line:
         bbox=reading.box,
         flags=tuple(sorted(recognition.flags | reading.flags)),
         words=recognition.words,
+        token_count=len(recognition.tokens),
+        pieces=recognition.pieces,
     )

@@ -18,7 +18,7 @@ from worker.trocr_checkpoint import Checkpoint, load_checkpoint
 from worker.trocr_decoder import DecoderRows
 from worker.trocr_device import choose_device, choose_dtype
 from worker.trocr_hub import fetched
-from worker.trocr_text import recognition_of
+from worker.trocr_text import recognition_of, settled_text
 
 _log = structlog.get_logger(__name__)
 
@@ -102,6 +102,14 @@ class TrocrRecognizer:
             self._decoder.clear()
             raise
         return self._take_ended()
+
+    def settled(self, keys: Collection[str]) -> Mapping[str, str]:
+        """How the texts of these lines begin."""
+        return {
+            reading.key: settled_text(reading.tokens, self.checkpoint.tokenizer)
+            for reading in self._in_rows
+            if reading.key in keys
+        }
 
     def drop(self, keys: Collection[str]) -> None:
         """Free the rows of these lines."""

@@ -57,6 +57,16 @@ def recognition_of(
     )
 
 
+def settled_text(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """How the text of a row begins, whatever tokens follow those that it has."""
+    before, now = _decoded(tokens[:-1], tokenizer), _decoded(tokens, tokenizer)
+    settled = now[: _agreement(before, now)]
+    if tokenizer.clean_up_tokenization_spaces:
+        # such a tokenizer joins "do n't" once it is whole
+        settled = settled.rpartition(" ")[0]
+    return settled.strip()
+
+
 def _agreement(one: str, other: str) -> int:
     """How many characters two texts begin with in common."""
     pairs = zip(one, other, strict=False)

@@ -77,6 +77,19 @@ def test_the_pieces_make_up_the_text_and_tell_what_else_was_likely(recognizer: T
         assert second.logprob <= best.logprob
 
 
+def test_what_is_settled_of_a_text_grows_with_it_and_stays(recognizer: TrocrRecognizer) -> None:
+    pixels = real_lines()["line.jpg"]
+    recognizer.admit({"line": LineRequest(pixels=pixels), "other": LineRequest(pixels=pixels)})
+    seen: list[str] = []
+    while not (ended := recognizer.step()):
+        seen.append(recognizer.settled({"line", "unknown"})["line"])
+    text, steps = ended["line"].text, len(ended["line"].tokens)
+    assert all(text.startswith(settled) for settled in seen)
+    assert seen == sorted(seen, key=len)
+    assert seen[steps // 2 - 1]  # something is told before half of the steps are done
+    assert len(set(seen)) > steps // 2
+
+
 def test_a_short_line_leaves_while_longer_ones_go_on(
     recognizer: TrocrRecognizer, expected: dict[str, Generated]
 ) -> None:

@@ -19,6 +19,7 @@ class Desk:
     def __init__(self, recognizer: FakeRecognizer) -> None:
         self.recognizer = recognizer
         self.started: list[str] = []
+        self.settled: list[tuple[str, str]] = []
         self.read: list[str] = []
         self.failed: dict[str, Exception] = {}
         self.refuse_start: Exception | None = None
@@ -28,13 +29,25 @@ class Desk:
         self.batcher = Batcher(
             recognizer,
             on_start=self._on_start,
+            on_settled=lambda line, text: self.settled.append((line.key, text)),
             on_read=self._on_read,
             on_failed=self._on_failed,
             observer=self.observer,
         )
 
-    def submit(self, key: str, *, tokens: int = 1, priority: int = 1, job_id: str = "job", alone: bool = False) -> None:
-        self.batcher.submit(QueuedLine(key=key, request=line_of(tokens), priority=priority, job_id=job_id, alone=alone))
+    def submit(
+        self,
+        key: str,
+        *,
+        tokens: int = 1,
+        priority: int = 1,
+        job_id: str = "job",
+        alone: bool = False,
+        watched: bool = False,
+    ) -> None:
+        self.batcher.submit(
+            QueuedLine(key=key, request=line_of(tokens), priority=priority, job_id=job_id, alone=alone, watched=watched)
+        )
 
     def submit_all(self, keys: Sequence[str]) -> None:
         for key in keys:
@@ -112,6 +125,14 @@ def test_a_finished_row_leaves_before_its_batch_ends_and_its_place_is_taken() ->
     desk.submit("next", tokens=1)
     desk.turns(2)
     assert (desk.read, list(desk.recognizer.steps_left)) == (["short", "next"], ["long"])
+
+
+def test_a_watched_line_is_shown_after_each_step_but_its_last_and_others_never() -> None:
+    desk = Desk(FakeRecognizer(rows=2))
+    desk.submit("seen", tokens=4, watched=True)
+    desk.submit("unseen", tokens=4)
+    desk.finish()
+    assert desk.settled == [("seen", "t"), ("seen", "te"), ("seen", "tex")]
 
 
 def test_lines_of_many_jobs_share_a_batch() -> None:

@@ -22,6 +22,7 @@ lines = st.builds(
     priority=st.integers(0, 2),
     job_id=st.sampled_from(["job_a", "job_b", "job_c"]),
     alone=st.sampled_from([False, False, False, True]),
+    watched=st.booleans(),
 )
 
 
@@ -50,6 +51,7 @@ class World:
         self.batcher = Batcher(
             self.recognizer,
             on_start=lambda group: self._refuse([line.key for line in group]),
+            on_settled=lambda line, _: self._see(line),
             on_read=lambda line, _: self._end(line.key),
             on_failed=lambda line, _: self._end(line.key),
             observer=SilentObserver(),
@@ -96,6 +98,9 @@ class World:
         self._meanwhile()
         if self.refused.intersection(keys):
             raise ConnectionError
+
+    def _see(self, line: QueuedLine) -> None:
+        assert line.watched and self.open.get(line.key) is not None, "a line was shown after its end"
 
     def _end(self, key: str) -> None:
         assert key in self.open, "a line ended twice, or after its cancel"

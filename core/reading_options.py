@@ -1,0 +1,17 @@
+"""What a caller may ask of the reading of each line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """The same for all images of a job; the defaults ask for nothing."""
+
+    #: Read at most so many tokens of a line; None is the model's own limit.
+    max_new_tokens: int | None = None
+    #: Keep the tokens of each line, and so many of the likeliest ones in the place of each; None keeps neither.
+    top_logprobs: int | None = None
+    #: Send what is settled of a text while it is read.
+    watched: bool = False
