@@ -13,9 +13,9 @@ from worker.recognizer import LineRequest, ModelCard, Recognition, RecognizerOut
 _CARD = ModelCard(name="fake", revision=None, sha256="0" * 64, device="cpu", dtype="float32", parameters=0)
 
 
-def line_of(tokens: int) -> LineRequest:
+def line_of(tokens: int, *, beams: int = 1) -> LineRequest:
     """A line that takes `FakeRecognizer` so many steps: its height."""
-    return LineRequest(pixels=np.zeros((tokens, 8, 3), np.uint8))
+    return LineRequest(pixels=np.zeros((tokens, 8, 3), np.uint8), beams=beams)
 
 
 def recognition_of(text: str) -> Recognition:
@@ -35,9 +35,11 @@ class FakeRecognizer:
 
     Args:
         rows: Lines at once.
+        lines_at_once: Lines of a group at most; 0 is as many as rows.
         unreadable: Keys whose lines cannot be encoded.
         poisonous: Keys whose lines fail any step that they are in.
-        memory_rows: Rows that there is memory for; it runs out when more would be in use.
+        memory_rows: Rows that there is memory for; it runs out when more would be in use, but for one line alone.
+        on_admit: Called in the middle of each admit.
         on_step: Called in the middle of each step.
     """
 
@@ -45,20 +47,26 @@ class FakeRecognizer:
         self,
         rows: int = 4,
         *,
+        lines_at_once: int = 0,
         unreadable: Collection[str] = (),
         poisonous: Collection[str] = (),
         memory_rows: int | None = None,
+        on_admit: Callable[[], None] = lambda: None,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self._rows = rows
+        self._lines_at_once = lines_at_once or rows
         self.unreadable = unreadable
         self.poisonous = poisonous
         self.memory_rows = rows if memory_rows is None else memory_rows
+        self._on_admit = on_admit
         self._on_step = on_step
         #: Steps that each line in rows still takes.
         self.steps_left: dict[str, int] = {}
         #: Steps that each line takes, and took.
         self.lengths: dict[str, int] = {}
+        #: Rows that each line takes, and took.
+        self.beams: dict[str, int] = {}
         #: The keys of each group that was admitted.
         self.admitted: list[tuple[str, ...]] = []
 
@@ -70,21 +78,33 @@ class FakeRecognizer:
     def rows(self) -> int:
         return self._rows
 
+    @property
+    def lines_at_once(self) -> int:
+        return self._lines_at_once
+
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
+        self._on_admit()
         assert lines, "an empty group"
         assert self.steps_left.keys().isdisjoint(lines), "a line got a second row"
-        assert len(self.steps_left) + len(lines) <= self._rows, "more lines than rows"
-        if len(self.steps_left) + len(lines) > self.memory_rows:
+        assert len(lines) <= self._lines_at_once, "a larger group than is good"
+        used = self.rows_in_use + sum(request.beams for request in lines.values())
+        assert used <= self._rows or (not self.steps_left and len(lines) == 1), "more beams than rows"
+        if used > self.memory_rows and not (self.memory_rows and not self.steps_left and len(lines) == 1):
             raise RecognizerOutOfMemory
         if not lines.keys().isdisjoint(self.unreadable):
             raise ValueError("unreadable")
         self.admitted.append(tuple(lines))
         self.lengths.update((key, request.pixels.shape[0]) for key, request in lines.items())
         self.steps_left.update((key, self.lengths[key]) for key in lines)
+        self.beams.update((key, request.beams) for key, request in lines.items())
+
+    @property
+    def rows_in_use(self) -> int:
+        return sum(self.beams[key] for key in self.steps_left)
 
     def step(self) -> Mapping[str, Recognition]:
         self._on_step()
-        if len(self.steps_left) > self.memory_rows:
+        if self.rows_in_use > self.memory_rows and not (self.memory_rows and len(self.steps_left) == 1):
             self.steps_left.clear()
             raise RecognizerOutOfMemory
         if not self.steps_left.keys().isdisjoint(self.poisonous):

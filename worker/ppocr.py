@@ -88,6 +88,11 @@ class PpocrRecognizer:
         """The most lines that can be in rows at once."""
         return self._rows
 
+    @property
+    def lines_at_once(self) -> int:
+        """How many lines keep all cores busy."""
+        return self._rows
+
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Read the lines, each at its own width, so that no line changes another's text."""
         try:

@@ -26,6 +26,7 @@ from transformers import (
 from transformers.models.trocr.modeling_trocr import TrOCRForCausalLM
 from transformers.utils import logging as transformers_logging
 
+from worker.beam_search import BeamRules
 from worker.recognizer import LinePixels, ModelCard, ModelUnavailable
 
 #: A line's most tokens where the checkpoint does not say. Its `max_length` is not looked at: the hub's TrOCR configs
@@ -57,19 +58,21 @@ class Checkpoint:
     max_new_tokens: int
     #: Positions that the decoder has.
     positions: int
+    #: What it says about beam search.
+    beam_rules: BeamRules
     #: Changes to the scores that the checkpoint asks for, made before the best token is taken; mostly none.
     rules: LogitsProcessorList
 
     def preprocessed(self, lines: Sequence[LinePixels]) -> Tensor:
         """The lines as the encoder takes them, (lines, 3, H, W), by the checkpoint's own image processor."""
-        bounded = [_bounded(line) for line in lines]
+        pictures = [bounded(line) for line in lines]
         # Without the channels' place, an image that is 3 pixels high is taken for one that has them in front.
-        values = self.image_processor(bounded, return_tensors="pt", input_data_format="channels_last")
+        values = self.image_processor(pictures, return_tensors="pt", input_data_format="channels_last")
         pixel_values: Tensor = values["pixel_values"].to(self.model.device, self.model.encoder.dtype)
         return pixel_values
 
 
-def _bounded(line: LinePixels) -> LinePixels:
+def bounded(line: LinePixels) -> LinePixels:
     """The line, or, where it is thinner than any text, the line with its last row or column repeated.
 
     Processors that keep the aspect ratio first enlarge the shorter side, which for a strip of one pixel takes
@@ -151,6 +154,10 @@ def _assembled(
         end_tokens=frozenset(_token_id(model, "eos_token_id") or ()),
         max_new_tokens=min(wishes.max_new_tokens or _MAX_NEW_TOKENS, positions),
         positions=positions,
+        beam_rules=BeamRules(
+            length_penalty=1.0 if wishes.length_penalty is None else wishes.length_penalty,
+            early_stopping=wishes.early_stopping or False,
+        ),
         rules=_rules(wishes),
     )
 
