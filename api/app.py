@@ -12,6 +12,7 @@ from api.event_routes import event_routes
 from api.health_routes import health_routes
 from api.job_routes import job_routes
 from api.key_routes import key_routes
+from api.model_routes import model_routes
 from api.openapi import describe_submission
 from api.problems import malformed, register_error_handlers
 from api.rate_limits import register_rate_limit_headers
@@ -48,6 +49,7 @@ def create_app() -> OpenAPI:
         job_routes,
         event_routes,
         webhook_routes,
+        model_routes,
         account_routes,
         usage_routes,
         key_routes,

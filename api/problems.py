@@ -19,6 +19,7 @@ _STATUS: dict[type[errors.InkqueueError], int] = {
     errors.MissingScope: 403,
     errors.NotFound: 404,
     errors.ModelNotFound: 404,
+    errors.ModelNotLoaded: 404,
     errors.AlreadyFinished: 409,
     errors.IdempotencyInProgress: 409,
     errors.NotFinished: 409,

@@ -12,21 +12,19 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from api.image_urls import decode_base64, decode_data_url
+from api.model_choice import chosen_model
 from api.problems import malformed
 from api.remote_images import fetch_images
 from api.request_schemas import ImageSource, JobOptions, JobSubmission
-from core.database import transaction
 from core.errors import (
     InkqueueError,
     MalformedRequest,
-    ModelNotFound,
     ModeNotAvailable,
     TooManyImages,
     UnsupportedImage,
 )
 from core.images import inspect_image
 from core.jobs import MAX_IMAGES, NewImage, NewJob
-from core.leases import served_models
 from core.settings import settings
 from core.states import Mode, Priority
 from core.webhook_guard import check_webhook_url
@@ -71,7 +69,7 @@ def read_submission(request: Request) -> NewJob:
         options, sent = _read_raw(request)
     if options.mode == "page":
         raise ModeNotAvailable("pages are not read yet; send single lines, or mode auto", param="mode")
-    model = _known_model(options.model)
+    model = chosen_model(options.model)
     webhook = _webhook(options)
     here = {i: _judged(image, image.data) for i, image in enumerate(sent) if image.url is None}
     fetched = fetch_images({str(image.param): image.url for image in sent if image.url is not None})
@@ -191,19 +189,6 @@ def _parsed_json(name: str, value: str) -> object:
 def _check_count(images: Sequence[object]) -> None:
     if len(images) > MAX_IMAGES:
         raise TooManyImages(f"a job holds at most {MAX_IMAGES} images, not {len(images)}")
-
-
-def _known_model(name: str | None) -> str:
-    if name is None:
-        return settings().default_model
-    if name in settings().models:
-        return name
-    with transaction() as connection:
-        served = [model["name"] for model in served_models(connection)]
-    if name not in served:
-        known = ", ".join(sorted({*settings().models, *served}))
-        raise ModelNotFound(f"there is no model {name}; these are here: {known}", param="model")
-    return name
 
 
 def _judged(image: _Sent, data: bytes) -> NewImage:

@@ -82,6 +82,12 @@ class ModelNotFound(InkqueueError):
     code = "model_not_found"
 
 
+class ModelNotLoaded(InkqueueError):
+    """The model is known, but no worker has loaded it."""
+
+    code = "model_not_loaded"
+
+
 class AlreadyFinished(InkqueueError):
     """The job has already ended."""
 
