@@ -160,6 +160,18 @@ class ModeNotAvailable(InkqueueError):
     code = "mode_not_available"
 
 
+class Canceled(InkqueueError):
+    """The job was canceled before it was read."""
+
+    code = "canceled"
+
+
+class Superseded(InkqueueError):
+    """What was streamed so far is not what was read in the end."""
+
+    code = "superseded"
+
+
 class Unavailable(InkqueueError):
     """The service cannot take this on right now; try again later."""
 

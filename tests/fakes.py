@@ -39,6 +39,7 @@ class FakeRecognizer:
         poisonous: Keys whose lines fail any step that they are in.
         memory_rows: Rows that there is memory for; it runs out when more would be in use.
         on_step: Called in the middle of each step.
+        steps: Steps that each line takes; None: its height.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class FakeRecognizer:
         poisonous: Collection[str] = (),
         memory_rows: int | None = None,
         on_step: Callable[[], None] = lambda: None,
+        steps: int | None = None,
     ) -> None:
         self._rows = rows
         self.unreadable = unreadable
         self.poisonous = poisonous
         self.memory_rows = rows if memory_rows is None else memory_rows
         self._on_step = on_step
+        self._steps = steps
         #: Steps that each line in rows still takes.
         self.steps_left: dict[str, int] = {}
         #: Steps that each line takes, and took.
@@ -79,7 +82,7 @@ class FakeRecognizer:
         if not lines.keys().isdisjoint(self.unreadable):
             raise ValueError("unreadable")
         self.admitted.append(tuple(lines))
-        self.lengths.update((key, request.pixels.shape[0]) for key, request in lines.items())
+        self.lengths.update((key, self._steps or request.pixels.shape[0]) for key, request in lines.items())
         self.steps_left.update((key, self.lengths[key]) for key in lines)
 
     def step(self) -> Mapping[str, Recognition]:

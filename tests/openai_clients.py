@@ -11,14 +11,20 @@ import openai
 from werkzeug.serving import make_server
 
 from api.app import create_app
+from api.live_texts import live_texts
 from core import accounts
 from core.database import transaction
+from core.notices import TEXT_SETTLED
+from core.redis_address import redis_client
+from tests.waiting import wait_until
 
 
 @contextmanager
 def serving() -> Iterator[str]:
     """The address of the API, with a thread for each request."""
     server = make_server("127.0.0.1", 0, create_app(), threaded=True)
+    live_texts()
+    wait_until(lambda: dict(redis_client().pubsub_numsub(TEXT_SETTLED))[TEXT_SETTLED.encode()])
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
