@@ -11,6 +11,7 @@ from api.account_routes import account_routes
 from api.chat_routes import chat_routes
 from api.chat_schemas import ChatRequest
 from api.event_routes import event_routes
+from api.file_routes import file_routes
 from api.health_routes import health_routes
 from api.job_routes import job_routes
 from api.key_routes import key_routes
@@ -52,6 +53,7 @@ def create_app() -> OpenAPI:
         event_routes,
         webhook_routes,
         chat_routes,
+        file_routes,
         model_routes,
         account_routes,
         usage_routes,

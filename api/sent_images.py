@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from api.image_urls import decode_base64, decode_data_url
 from api.remote_images import fetch_images
+from core import files
+from core.accounts import Caller
 from core.errors import InkqueueError
 from core.images import inspect_image
 from core.jobs import NewImage
@@ -46,6 +48,17 @@ def from_url(url: str, *, param: str, key: str | None = None) -> SentImage:
     if not url.lower().startswith("data:"):
         return SentImage(param=param, key=key, url=url)
     return SentImage(param=param, key=key, data=_naming(param, lambda: decode_data_url(url)))
+
+
+def from_file(caller: Caller, file_id: str, *, param: str, key: str | None = None) -> SentImage:
+    """An image that was uploaded before, to `/v1/files`.
+
+    Raises:
+        NotFound: The account has no such file.
+        ImageTooLarge: It is larger than an image may be.
+        Unavailable: The storage does not answer.
+    """
+    return SentImage(param=param, key=key, data=_naming(param, lambda: files.image_of(caller, file_id)))
 
 
 def judged(images: Sequence[SentImage]) -> list[NewImage]:

@@ -9,11 +9,12 @@ from flask import Request
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from api.auth import caller
 from api.json_bodies import read_json, whole_body
 from api.model_choice import chosen_model
 from api.problems import malformed
 from api.request_schemas import ImageSource, JobOptions, JobSubmission
-from api.sent_images import SentImage, from_base64, from_url, judged
+from api.sent_images import SentImage, from_base64, from_file, from_url, judged
 from core.errors import (
     MalformedRequest,
     ModeNotAvailable,
@@ -89,6 +90,8 @@ def _read_json(request: Request) -> tuple[JobOptions, list[SentImage]]:
 def _source(place: str, image: ImageSource) -> SentImage:
     if image.base64 is not None:
         return from_base64(image.base64, param=f"{place}.base64", key=image.key)
+    if image.file_id is not None:
+        return from_file(caller(), image.file_id, param=f"{place}.file_id", key=image.key)
     assert image.url is not None
     return from_url(image.url, param=f"{place}.url", key=image.key)
 
