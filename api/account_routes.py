@@ -1,4 +1,4 @@
-"""The paths of what an account can use and spend: models and credits."""
+"""The paths of what an account can spend."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from flask_openapi3 import APIBlueprint, Tag
 from api.auth import authenticate, caller
 from api.credit_schemas import PricingBody
 from api.problems import ERROR_RESPONSES
-from api.request_schemas import ModelPath
-from api.schemas import CreditsBody, ModelBody, ModelListBody
+from api.schemas import CreditsBody
 from core import credits
 from core.database import transaction
-from core.errors import ModelNotFound
-from core.leases import served_models
 from core.prices import price_list
 from core.settings import settings
 
@@ -21,24 +18,6 @@ account_routes = APIBlueprint(
     "account", __name__, url_prefix="/v1", abp_security=[{"api_key": []}], abp_responses=ERROR_RESPONSES
 )
 account_routes.before_request(authenticate)
-
-
-@account_routes.get("/models", tags=[Tag(name="Models")], responses={200: ModelListBody})
-def list_models() -> Response:
-    """List the models that workers serve now."""
-    with transaction() as connection:
-        served = served_models(connection)
-    return jsonify(ModelListBody(data=[ModelBody.of(card) for card in served]).model_dump())
-
-
-@account_routes.get("/models/<path:model_id>", tags=[Tag(name="Models")], responses={200: ModelBody})
-def get_model(path: ModelPath) -> Response:
-    """Look at one model that workers serve now."""
-    with transaction() as connection:
-        served = {card["name"]: card for card in served_models(connection)}
-    if path.model_id not in served:
-        raise ModelNotFound(f"no worker serves a model {path.model_id}")
-    return jsonify(ModelBody.of(served[path.model_id]).model_dump())
 
 
 @account_routes.get("/pricing", tags=[Tag(name="Credits")], responses={200: PricingBody})

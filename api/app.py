@@ -8,11 +8,15 @@ from pydantic import ValidationError
 from werkzeug.wrappers import Response as PlainResponse
 
 from api.account_routes import account_routes
+from api.chat_routes import chat_routes
+from api.chat_schemas import ChatRequest
 from api.event_routes import event_routes
+from api.file_routes import file_routes
 from api.health_routes import health_routes
 from api.job_routes import job_routes
 from api.key_routes import key_routes
-from api.openapi import describe_submission
+from api.model_routes import model_routes
+from api.openapi import describe_json, describe_submission
 from api.problems import malformed, register_error_handlers
 from api.rate_limits import register_rate_limit_headers
 from api.request_log import register_request_log
@@ -48,6 +52,9 @@ def create_app() -> OpenAPI:
         job_routes,
         event_routes,
         webhook_routes,
+        chat_routes,
+        file_routes,
+        model_routes,
         account_routes,
         usage_routes,
         key_routes,
@@ -55,6 +62,7 @@ def create_app() -> OpenAPI:
     ):
         app.register_api(routes)
     describe_submission(app)
+    describe_json(app, "/v1/chat/completions", ChatRequest)
     app.add_url_rule("/openapi.json", "openapi_json", lambda: _openapi(app))
     app.add_url_rule("/docs", "docs", _docs)
     return app

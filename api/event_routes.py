@@ -9,6 +9,7 @@ from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, Field
 
 from api.auth import authenticate, caller
+from api.event_responses import event_response
 from api.event_stream import open_stream
 from api.problems import ERROR_RESPONSES
 from api.request_schemas import JobPath
@@ -45,9 +46,7 @@ def stream_events(path: JobPath, query: EventQuery) -> Response:
     events = open_stream(caller(), path.job_id, after=_last_event_id(query.after))
     if events is None:
         return Response(status=HTTPStatus.NO_CONTENT)
-    # The last two keep proxies from holding events back.
-    headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
-    return Response(events, mimetype="text/event-stream", headers=headers)
+    return event_response(events)
 
 
 def _last_event_id(otherwise: int) -> int:

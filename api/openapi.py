@@ -1,10 +1,11 @@
-"""What type hints cannot say in the description of the API: the three forms of a submission."""
+"""What type hints cannot say in the description of the API: bodies that the paths read themselves."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from flask_openapi3 import OpenAPI
+from pydantic import BaseModel
 
 from api.request_schemas import JobOptions, JobSubmission
 
@@ -42,6 +43,16 @@ def describe_submission(app: OpenAPI) -> None:
     ]
     operation["parameters"] = [*own, _IDEMPOTENCY_KEY, *of_raw_images]
     put["parameters"] = [*put.get("parameters", []), *of_raw_images]
+
+
+def describe_json(app: OpenAPI, path: str, model: type[BaseModel]) -> None:
+    """Add the JSON body and the `Idempotency-Key` of a `POST` that reads them itself to the description."""
+    schema = model.model_json_schema(ref_template=_REF)
+    app.api_doc["components"]["schemas"] |= schema.pop("$defs", {}) | {model.__name__: schema}
+    operation = app.api_doc["paths"][path]["post"]
+    content = {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}}
+    operation["requestBody"] = {"required": True, "content": content}
+    operation["parameters"] = [*operation.get("parameters", []), _IDEMPOTENCY_KEY]
 
 
 def _bodies(options: dict[str, Any]) -> dict[str, Any]:

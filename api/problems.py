@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import structlog
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, g, jsonify, request
 from flask_openapi3.types import ResponseDict
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -19,7 +19,9 @@ _STATUS: dict[type[errors.InkqueueError], int] = {
     errors.MissingScope: 403,
     errors.NotFound: 404,
     errors.ModelNotFound: 404,
+    errors.ModelNotLoaded: 404,
     errors.AlreadyFinished: 409,
+    errors.Canceled: 409,
     errors.IdempotencyInProgress: 409,
     errors.NotFinished: 409,
     errors.Gone: 410,
@@ -33,8 +35,19 @@ _STATUS: dict[type[errors.InkqueueError], int] = {
     errors.IdempotencyConflict: 422,
     errors.RateLimited: 429,
     errors.QueueFull: 429,
+    errors.InkqueueError: 500,
+    errors.Superseded: 500,
+    errors.WorkerLost: 500,
     errors.Unavailable: 503,
 }
+_BY_CODE = {error.code: error for error in _STATUS}
+#: OpenAI's clients send a request again after these statuses; with these codes it would be in vain.
+_RETRIED = frozenset({408, 409, 429}) | frozenset(range(500, 600))
+_IN_VAIN = frozenset(
+    {"already_finished", "canceled", "not_finished", "insufficient_quota", "superseded", "worker_lost"}
+)
+#: What OpenAI calls an account that cannot pay.
+_QUOTA = "insufficient_quota"
 #: OpenAI's word for each kind of error; its clients choose their exception by the status.
 _TYPE = {
     401: "authentication_error",
@@ -45,6 +58,7 @@ _TYPE = {
     503: "server_error",
 }
 _RETRY_AFTER_S = 2
+_PAYMENT_REQUIRED = 402
 #: For the description of the API: what any path may answer beside its success.
 ERROR_RESPONSES: ResponseDict = dict.fromkeys(
     (400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 422, 429, 500, 503), ErrorBody
@@ -67,16 +81,45 @@ def malformed(exc: ValidationError) -> errors.MalformedRequest:
     return errors.MalformedRequest(f"{place}: {first['msg']}" if place else first["msg"], param=place or None)
 
 
+def speak_as_openai() -> None:
+    """Answer the present request, where it cannot be paid for, as OpenAI does; for the paths that are OpenAI's."""
+    g.speaks_as_openai = True
+
+
+def error_of_code(code: str, message: str, *, param: str | None = None) -> errors.InkqueueError:
+    """An error that was stored by its code, such as an image's."""
+    error = _BY_CODE.get(code, errors.InkqueueError)(message)
+    error.param = param
+    return error
+
+
+def described(error: errors.InkqueueError, *, as_openai: bool) -> tuple[int, dict[str, str | None]]:
+    """The status of an error, and what its body says of it."""
+    status, code = _STATUS[type(error)], error.code
+    kind = _TYPE.get(status, "invalid_request_error")
+    if as_openai and status == _PAYMENT_REQUIRED:
+        status, code, kind = 429, _QUOTA, _QUOTA
+    return status, {"message": error.message, "type": kind, "code": code, "param": error.param}
+
+
 def _known(error: errors.InkqueueError) -> Response:
-    return _answer(_STATUS[type(error)], error)
+    status, body = described(error, as_openai=g.get("speaks_as_openai", False))
+    answer = jsonify({"error": body})
+    answer.status_code = status
+    if body["code"] in _IN_VAIN and status in _RETRIED:
+        answer.headers["x-should-retry"] = "false"
+    elif status in (429, 503):
+        answer.headers["Retry-After"] = str(error.retry_after_s or _RETRY_AFTER_S)
+    return answer
 
 
 def _http(exc: HTTPException) -> Response:
     if isinstance(exc, RequestEntityTooLarge):
-        return _answer(413, errors.ImageTooLarge("the request body is over the limit"))
+        return _known(errors.ImageTooLarge("the request body is over the limit"))
     if exc.code == 404:
-        return _answer(404, errors.NotFound(f"there is no {request.path}"))
-    answer = _answer(exc.code or 500, errors.MalformedRequest(exc.description))
+        return _known(errors.NotFound(f"there is no {request.path}"))
+    answer = _known(errors.MalformedRequest(exc.description))
+    answer.status_code = exc.code or 500
     if exc.code == 405:
         answer.headers["Allow"] = dict(exc.get_headers()).get("Allow", "")
     return answer
@@ -84,21 +127,4 @@ def _http(exc: HTTPException) -> Response:
 
 def _unforeseen(exc: Exception) -> Response:
     _log.error("a request failed", exc_info=exc)
-    return _answer(500, errors.InkqueueError("something went wrong here; the request id finds it in the log"))
-
-
-def _answer(status: int, error: errors.InkqueueError) -> Response:
-    answer = jsonify(
-        {
-            "error": {
-                "message": error.message,
-                "type": _TYPE.get(status, "invalid_request_error"),
-                "code": error.code,
-                "param": error.param,
-            }
-        }
-    )
-    answer.status_code = status
-    if status in (429, 503):
-        answer.headers["Retry-After"] = str(error.retry_after_s or _RETRY_AFTER_S)
-    return answer
+    return _known(errors.InkqueueError("something went wrong here; the request id finds it in the log"))

@@ -41,6 +41,7 @@ def _end(response: Response) -> Response:
     _REQUESTS.labels(route, request.method, response.status_code).inc()
     _SECONDS.labels(route, request.method).observe(took_s)
     response.headers["X-Request-Id"] = g.request_id
+    response.headers["openai-processing-ms"] = str(round(took_s * 1000))
     if request.path not in _UNLOGGED:
         # Neither the query nor a body: they may hold what people wrote.
         _log.info(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from api.file_schemas import FileId
 from api.schemas import ModeName, PriorityName, StatusName
 from core.errors import NotFound
 
@@ -75,16 +76,17 @@ class JobOptions(Sent):
 
 
 class ImageSource(Sent):
-    """One image of a JSON submission: exactly one of `url` and `base64`."""
+    """One image of a JSON submission: exactly one of `url`, `base64` and `file_id`."""
 
     url: str | None = Field(None, description="An http(s) address, or a data URL.")
     base64: str | None = Field(None, description="The bytes of the file.")
+    file_id: FileId | None = Field(None, description="A file that was uploaded to `/v1/files`.")
     key: ImageKey | None = Field(None, description="Your own name for the image; it comes back with it.")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> ImageSource:
-        if (self.url is None) == (self.base64 is None):
-            raise ValueError("an image has exactly one of url and base64")
+        if sum(source is not None for source in (self.url, self.base64, self.file_id)) != 1:
+            raise ValueError("an image has exactly one of url, base64 and file_id")
         return self
 
 

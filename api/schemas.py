@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
 from core.credits import CREDIT_MICRO, Credit
 from core.job_views import ErrorView, ImageView, JobView
-from core.settings import settings
 from core.transcript import Line
 
 PriorityName = Literal["interactive", "normal", "bulk"]
@@ -239,34 +238,6 @@ class CreditsBody(BaseModel):
             held=shown_credits(credit.held_micro),
             available=shown_credits(credit.available_micro),
         )
-
-
-class ModelBody(BaseModel):
-    """A model that workers serve now."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int = Field(description="When the worker that serves it started, in Unix seconds.")
-    owned_by: str
-    default: bool = Field(description="Whether jobs that name no model get this one.")
-    revision: str | None
-    sha256: str
-    device: str
-    dtype: str
-    parameters: int
-
-    @classmethod
-    def of(cls, card: dict[str, Any]) -> ModelBody:
-        """Render what a worker says of a model."""
-        name = card["name"]
-        return cls(id=name, owned_by="inkqueue", default=name == settings().default_model, **card)
-
-
-class ModelListBody(BaseModel):
-    """The models that workers serve now."""
-
-    object: Literal["list"] = "list"
-    data: list[ModelBody]
 
 
 class AliveBody(BaseModel):

@@ -41,11 +41,13 @@ def post_worker_init(worker: Any) -> None:
 
     # After the fork, which their threads and locks would not survive, and before the first requests, of which two at
     # once would each make their own.
+    from api.live_texts import live_texts
     from api.waiting import job_waits
     from core.database import engine
 
     engine()
     job_waits()
+    live_texts()
 
 
 def worker_int(worker: Any) -> None:
@@ -55,11 +57,13 @@ def worker_int(worker: Any) -> None:
 
 
 def _stop_waiting() -> None:
-    # Imported here: before the fork, its locks would be copied.
+    # Imported here: before the fork, their locks would be copied.
+    from api.live_texts import live_texts
     from api.waiting import job_waits
 
     # A signal may come while a lock is held that this takes.
     threading.Thread(target=lambda: job_waits().close()).start()
+    threading.Thread(target=lambda: live_texts().close()).start()
 
 
 def child_exit(server: Any, worker: Any) -> None:

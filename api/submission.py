@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 from flask import Request
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from api.image_urls import decode_base64, decode_data_url
+from api.auth import caller
+from api.json_bodies import read_json, whole_body
+from api.model_choice import chosen_model
 from api.problems import malformed
-from api.remote_images import fetch_images
 from api.request_schemas import ImageSource, JobOptions, JobSubmission
-from core.database import transaction
+from api.sent_images import SentImage, from_base64, from_file, from_url, judged
 from core.errors import (
-    InkqueueError,
     MalformedRequest,
-    ModelNotFound,
     ModeNotAvailable,
     TooManyImages,
     UnsupportedImage,
 )
-from core.images import inspect_image
-from core.jobs import MAX_IMAGES, NewImage, NewJob
-from core.leases import served_models
-from core.settings import settings
+from core.jobs import MAX_IMAGES, NewJob
 from core.states import Mode, Priority
 from core.webhook_guard import check_webhook_url
 from core.webhooks import EventType, JobWebhook
 
-_Judged = TypeVar("_Judged")
 #: Query parameters that are no options of the job.
 _NO_OPTIONS = frozenset({"dry_run"})
 _METADATA_FIELD = re.compile(r"metadata\[(.+)\]")
@@ -42,17 +35,6 @@ _JSON = "application/json"
 #: Fields that are JSON also where all others are plain text.
 _JSON_FIELDS = ("metadata", "webhook")
 _MULTIPART = "multipart/form-data"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sent:
-    """An image as it was sent, not yet judged: its bytes, or where they are."""
-
-    #: The field that held it, for error messages.
-    param: str | None
-    key: str | None
-    data: bytes = b""
-    url: str | None = None
 
 
 def read_submission(request: Request) -> NewJob:
@@ -71,19 +53,15 @@ def read_submission(request: Request) -> NewJob:
         options, sent = _read_raw(request)
     if options.mode == "page":
         raise ModeNotAvailable("pages are not read yet; send single lines, or mode auto", param="mode")
-    model = _known_model(options.model)
+    model = chosen_model(options.model)
     webhook = _webhook(options)
-    here = {i: _judged(image, image.data) for i, image in enumerate(sent) if image.url is None}
-    fetched = fetch_images({str(image.param): image.url for image in sent if image.url is not None})
     return NewJob(
         model=model,
         mode=Mode(options.mode),
         priority=Priority[options.priority.upper()],
         max_lines=options.max_lines,
         metadata=options.metadata,
-        images=[
-            here[i] if image.url is None else _judged(image, fetched[str(image.param)]) for i, image in enumerate(sent)
-        ],
+        images=judged(sent),
         webhook=webhook,
         deadline_s=options.deadline_s,
     )
@@ -103,28 +81,22 @@ def _webhook(options: JobOptions) -> JobWebhook | None:
     )
 
 
-def _read_json(request: Request) -> tuple[JobOptions, list[_Sent]]:
-    try:
-        body = JobSubmission.model_validate_json(_whole_body(request))
-    except ValidationError as exc:
-        raise malformed(exc) from exc
+def _read_json(request: Request) -> tuple[JobOptions, list[SentImage]]:
+    body = read_json(request, JobSubmission)
     _check_count(body.images)
     return body, [_source(f"images.{index}", image) for index, image in enumerate(body.images)]
 
 
-def _source(place: str, image: ImageSource) -> _Sent:
-    sent, url = image.base64, image.url
-    if sent is not None:
-        param = f"{place}.base64"
-        return _Sent(param=param, key=image.key, data=_naming(param, lambda: decode_base64(sent)))
-    assert url is not None
-    param = f"{place}.url"
-    if not url.lower().startswith("data:"):
-        return _Sent(param=param, key=image.key, url=url)
-    return _Sent(param=param, key=image.key, data=_naming(param, lambda: decode_data_url(url)))
+def _source(place: str, image: ImageSource) -> SentImage:
+    if image.base64 is not None:
+        return from_base64(image.base64, param=f"{place}.base64", key=image.key)
+    if image.file_id is not None:
+        return from_file(caller(), image.file_id, param=f"{place}.file_id", key=image.key)
+    assert image.url is not None
+    return from_url(image.url, param=f"{place}.url", key=image.key)
 
 
-def _read_multipart(request: Request) -> tuple[JobOptions, list[_Sent]]:
+def _read_multipart(request: Request) -> tuple[JobOptions, list[SentImage]]:
     strangers = set(request.files) - {"image"}
     if strangers:
         raise MalformedRequest("files are sent in the field `image`, once each", param=min(strangers))
@@ -134,7 +106,7 @@ def _read_multipart(request: Request) -> tuple[JobOptions, list[_Sent]]:
     _check_count(files)
     options = _options(request.form.items(multi=True))
     return options, [
-        _Sent(data=file.read(), key=_file_key(file.filename), param=f"image.{i}") for i, file in enumerate(files)
+        SentImage(data=file.read(), key=_file_key(file.filename), param=f"image.{i}") for i, file in enumerate(files)
     ]
 
 
@@ -143,22 +115,14 @@ def _file_key(filename: str | None) -> str | None:
     return (filename or "").replace("\0", "")[:_MAX_KEY] or None
 
 
-def _read_raw(request: Request) -> tuple[JobOptions, list[_Sent]]:
+def _read_raw(request: Request) -> tuple[JobOptions, list[SentImage]]:
     if not request.mimetype.startswith("image/") and request.mimetype != "application/octet-stream":
         raise UnsupportedImage(
             f"the Content-Type {request.mimetype or '(none)'} is not understood: send application/json, "
             "multipart/form-data, or the image itself as image/..."
         )
     options = _options((name, value) for name, value in request.args.items(multi=True) if name not in _NO_OPTIONS)
-    return options, [_Sent(data=_whole_body(request), key=None, param=None)]
-
-
-def _whole_body(request: Request) -> bytes:
-    data = request.get_data(cache=False)
-    # The server hands on what it got of a body whose sender went away.
-    if request.content_length is not None and len(data) != request.content_length:
-        raise MalformedRequest("the body ended early")
-    return data
+    return options, [SentImage(data=whole_body(request), key=None, param=None)]
 
 
 def _options(fields: Iterable[tuple[str, str]]) -> JobOptions:
@@ -191,34 +155,3 @@ def _parsed_json(name: str, value: str) -> object:
 def _check_count(images: Sequence[object]) -> None:
     if len(images) > MAX_IMAGES:
         raise TooManyImages(f"a job holds at most {MAX_IMAGES} images, not {len(images)}")
-
-
-def _known_model(name: str | None) -> str:
-    if name is None:
-        return settings().default_model
-    if name in settings().models:
-        return name
-    with transaction() as connection:
-        served = [model["name"] for model in served_models(connection)]
-    if name not in served:
-        known = ", ".join(sorted({*settings().models, *served}))
-        raise ModelNotFound(f"there is no model {name}; these are here: {known}", param="model")
-    return name
-
-
-def _judged(image: _Sent, data: bytes) -> NewImage:
-    limits = settings()
-    header = _naming(
-        image.param,
-        lambda: inspect_image(data, max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels),
-    )
-    return NewImage(data=data, header=header, key=image.key)
-
-
-def _naming(param: str | None, judge: Callable[[], _Judged]) -> _Judged:
-    """Run a judgement; an error of ours then names the field at fault."""
-    try:
-        return judge()
-    except InkqueueError as error:
-        error.param = error.param or param
-        raise

@@ -6,19 +6,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
 from core.accounts import Caller
 from core.database import transaction
 from core.job_views import job_version
-from core.notices import JOB_CHANGED, Listener, Waiters
+from core.notices import JOB_CHANGED, Listener, Waiters, Wakeable
 from core.settings import settings
 from core.states import Status
 
 #: A notice may be lost: who waits looks for itself at least so often.
-_RECHECK_S = 5.0
+RECHECK_S = 5.0
 #: The share of a process's threads that may wait; the others stay free for requests that take no time.
 _WAITING_SHARE = 0.75
 
@@ -39,10 +39,11 @@ class Watch:
         """Whether it must not wait any longer: it was not admitted, or the process ends."""
         return not self.admitted or self._closing.is_set()
 
-    def pause(self, timeout_s: float) -> None:
-        """Wait for a notice, and never so long that a lost one would matter."""
-        self._changed.wait(min(timeout_s, _RECHECK_S))
+    def pause(self, timeout_s: float) -> bool:
+        """Wait for a notice, and never so long that a lost one would matter; whether one came."""
+        changed = self._changed.wait(min(timeout_s, RECHECK_S))
         self._changed.clear()
+        return changed
 
 
 class JobWaits:
@@ -88,8 +89,13 @@ class JobWaits:
     @contextmanager
     def watching(self, caller: Caller, job_id: str) -> Iterator[Watch]:
         """Hear of a job's changes while the block lasts; what is read within it misses none."""
-        with self._admitted(caller) as admitted, self._waiters.waiting_for(job_id) as changed:
+        changed = threading.Event()
+        with self._admitted(caller) as admitted, self.waking(job_id, changed):
             yield Watch(admitted=admitted, _changed=changed, _closing=self._closing)
+
+    def waking(self, job_id: str, sleeper: Wakeable) -> AbstractContextManager[None]:
+        """Wake somebody at each change of a job, and when the process ends, while the block lasts."""
+        return self._waiters.waiting_for(job_id, sleeper)
 
     @contextmanager
     def _admitted(self, caller: Caller) -> Iterator[bool]:

@@ -95,18 +95,36 @@ def take_room(connection: Connection, caller: Caller, *, stored_bytes: int) -> N
         RateLimited: There is no room until a job ends or is deleted.
     """
     _check_in_flight(connection, caller)
+    take_storage(connection, caller.account_id, stored_bytes)
+
+
+def take_storage(connection: Connection, account_id: str, stored_bytes: int) -> None:
+    """Count bytes that an account stores.
+
+    Raises:
+        RateLimited: There is no room until it deletes something.
+    """
     limit = settings().max_stored_bytes
     stored = connection.execute(
         update(AccountRow)
-        .where(AccountRow.id == caller.account_id)
+        .where(AccountRow.id == account_id)
         .values(stored_bytes=AccountRow.stored_bytes + stored_bytes)
         .returning(AccountRow.stored_bytes)
     ).scalar_one()
     if limit and stored > limit:
         raise RateLimited(
-            f"the account's stored images would be {stored} bytes, and may be {limit}: delete jobs that are done with",
+            f"the account would store {stored} bytes, and may {limit}: delete jobs and files that are done with",
             retry_after_s=_RETRY_AFTER_S,
         )
+
+
+def give_storage(connection: Connection, account_id: str, stored_bytes: int) -> None:
+    """Count bytes no more that an account stored."""
+    connection.execute(
+        update(AccountRow)
+        .where(AccountRow.id == account_id)
+        .values(stored_bytes=AccountRow.stored_bytes - stored_bytes)
+    )
 
 
 def _check_in_flight(connection: Connection, caller: Caller) -> None:

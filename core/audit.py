@@ -33,6 +33,10 @@ def _signed(position: int) -> str:
 
 _SUM_BALANCE = f"coalesce(sum({_signed(0)}), 0)"
 _SUM_HELD = f"coalesce(sum({_signed(1)}), 0)"
+#: What an account's jobs and files take in the storage.
+_STORED = """((SELECT coalesce(sum(jobs.stored_bytes), 0) FROM jobs
+               WHERE jobs.account_id = accounts.id AND jobs.purged_at IS NULL)
+              + (SELECT coalesce(sum(size_bytes), 0) FROM files WHERE files.account_id = accounts.id))"""
 
 #: Each gives id, found and expected of all rows that disagree.
 _CHECKS: dict[str, str] = {
@@ -101,10 +105,9 @@ _CHECKS: dict[str, str] = {
             FROM ledger WHERE kind = 'capture' AND key_id IS NOT NULL GROUP BY 1, 2) summed
           ON summed.key_id = key_months.key_id AND summed.month = key_months.month
         WHERE coalesce(captured_micro, 0) <> coalesce(summed.micro, 0)""",
-    "an account's stored bytes are not those of its jobs": """
-        SELECT accounts.id, max(accounts.stored_bytes) AS found, coalesce(sum(jobs.stored_bytes), 0) AS expected
-        FROM accounts LEFT JOIN jobs ON account_id = accounts.id AND purged_at IS NULL
-        GROUP BY accounts.id HAVING max(accounts.stored_bytes) <> coalesce(sum(jobs.stored_bytes), 0)""",
+    "an account's stored bytes are not those of its jobs and files": f"""
+        SELECT id, accounts.stored_bytes AS found, {_STORED} AS expected
+        FROM accounts WHERE accounts.stored_bytes <> {_STORED}""",
 }
 
 # What may be written anew from the ledger, which itself is never changed.
@@ -133,11 +136,7 @@ _REPAIRS = (
                  max(credit_grants.amount_micro) - coalesce(sum(grant_spends.amount_micro), 0) AS remaining
           FROM credit_grants LEFT JOIN grant_spends ON grant_id = credit_grants.id GROUP BY 1) summed
     WHERE summed.id = credit_grants.id AND remaining_micro <> summed.remaining""",
-    """
-    UPDATE accounts SET stored_bytes = summed.bytes
-    FROM (SELECT accounts.id, coalesce(sum(jobs.stored_bytes), 0) AS bytes
-          FROM accounts LEFT JOIN jobs ON account_id = accounts.id AND purged_at IS NULL GROUP BY 1) summed
-    WHERE summed.id = accounts.id AND accounts.stored_bytes <> summed.bytes""",
+    f"UPDATE accounts SET stored_bytes = {_STORED} WHERE accounts.stored_bytes <> {_STORED}",
 )
 
 

@@ -82,6 +82,12 @@ class ModelNotFound(InkqueueError):
     code = "model_not_found"
 
 
+class ModelNotLoaded(InkqueueError):
+    """The model is known, but no worker has loaded it."""
+
+    code = "model_not_loaded"
+
+
 class AlreadyFinished(InkqueueError):
     """The job has already ended."""
 
@@ -152,6 +158,18 @@ class ModeNotAvailable(InkqueueError):
     """This mode is not available."""
 
     code = "mode_not_available"
+
+
+class Canceled(InkqueueError):
+    """The job was canceled before it was read."""
+
+    code = "canceled"
+
+
+class Superseded(InkqueueError):
+    """What was streamed so far is not what was read in the end."""
+
+    code = "superseded"
 
 
 class Unavailable(InkqueueError):

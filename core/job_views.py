@@ -119,6 +119,11 @@ def image_page(connection: Connection, caller: Caller, job_id: str, *, after: in
     return _images(connection, job_id, after=after, most=most)
 
 
+def all_images(connection: Connection, job_id: str) -> tuple[ImageView, ...]:
+    """All images of a job in order, with their lines."""
+    return _images(connection, job_id, after=-1, most=None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobFilter:
     """Which of a caller's jobs are wanted; what is left out narrows nothing."""
@@ -157,7 +162,7 @@ def list_jobs(
     return tuple(_view(row, images=(), text=None, error=errors.get(row.id), queue_position=None) for row in rows)
 
 
-def _images(connection: Connection, job_id: str, *, after: int, most: int) -> tuple[ImageView, ...]:
+def _images(connection: Connection, job_id: str, *, after: int, most: int | None) -> tuple[ImageView, ...]:
     rows = connection.execute(
         select(ImageRow.__table__)
         .where(ImageRow.job_id == job_id, ImageRow.position > after)

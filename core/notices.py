@@ -6,6 +6,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import structlog
 from redis import Redis
@@ -79,21 +80,27 @@ class Listener:
                     self._heard(identifier)
 
 
+class Wakeable(Protocol):
+    """What is woken, such as an event."""
+
+    def set(self) -> None:
+        """Wake whoever waits for it."""
+
+
 class Waiters:
     """Threads that wait for a change of a job; each is woken by the next notice about its job."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._events: dict[str, list[threading.Event]] = defaultdict(list)
+        self._events: dict[str, list[Wakeable]] = defaultdict(list)
 
     @contextmanager
-    def waiting_for(self, job_id: str) -> Iterator[threading.Event]:
-        """An event that is set at each notice about this job while the block lasts."""
-        event = threading.Event()
+    def waiting_for(self, job_id: str, event: Wakeable) -> Iterator[None]:
+        """Set the event at each notice about this job while the block lasts."""
         with self._lock:
             self._events[job_id].append(event)
         try:
-            yield event
+            yield
         finally:
             with self._lock:
                 self._events[job_id].remove(event)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core.catalogue import known_as
 from core.settings import settings
 from core.states import Mode, Priority
 
@@ -87,7 +88,7 @@ class PriceList:
 
     def price(self, model: str, mode: Mode, priority: Priority) -> Price:
         """What one line costs now."""
-        exception = self._file.models.get(model, _Exception())
+        exception = self._file.models.get(model) or self._file.models.get(known_as(model), _Exception())
         row: _ByPriority = getattr(exception, mode.value) or getattr(self._file.default, mode.value)
         credits: Decimal = getattr(row, priority.label)
         return Price(line_micro=int(credits * _MICRO), version=self.version)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import builtins
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -17,6 +18,9 @@ from obstore.store import LocalStore, S3Store
 
 from core.errors import NotFound, Unavailable
 from core.settings import Settings
+
+#: Read at once of a file that is too large to be held.
+_PIECE_BYTES = 2**20
 
 
 class ImageStore:
@@ -56,6 +60,44 @@ class ImageStore:
                 return bytes(obstore.get(self._store, key).bytes())
             except FileNotFoundError as exc:
                 raise NotFound("the image is no longer stored") from exc
+
+    def put_stream(self, key: str, data: IO[bytes] | Iterable[bytes]) -> int:
+        """Write a file piece by piece, so that it need not fit into memory; its size.
+
+        The key must be a new one. What `data` raises leaves nothing behind.
+
+        Raises:
+            Unavailable: The store does not answer or has no room.
+        """
+        with _outages():
+            obstore.put(self._store, key, data)
+            return int(obstore.head(self._store, key)["size"])
+
+    def stream(self, key: str, *, from_byte: int = 0) -> Iterator[bytes]:
+        """A file piece by piece, from a place on.
+
+        Raises:
+            NotFound: It was deleted, or never stored.
+            Unavailable: The store does not answer.
+        """
+        with _outages():
+            try:
+                if from_byte >= obstore.head(self._store, key)["size"]:
+                    return iter(())
+                found = obstore.get(self._store, key, options={"range": {"offset": from_byte}})
+            except FileNotFoundError as exc:
+                raise NotFound("the file is no longer stored") from exc
+        return self._pieces(found)
+
+    @staticmethod
+    def _pieces(found: obstore.GetResult) -> Iterator[bytes]:
+        pieces = iter(found.stream(min_chunk_size=_PIECE_BYTES))
+        while True:
+            with _outages():
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield bytes(piece)
 
     def list(self, prefix: str) -> list[str]:
         """The keys below a prefix of whole path segments, such as `images/<job_id>`, in no order."""

@@ -53,7 +53,7 @@ class AccountRow(Base):
     held_micro: Mapped[int] = mapped_column(server_default="0")
     #: Since when its keys are refused.
     suspended_at: Mapped[datetime | None]
-    #: Image files of its jobs that have not been deleted.
+    #: Image files of its jobs that have not been deleted, and its other files.
     stored_bytes: Mapped[int] = mapped_column(server_default="0")
     #: How long its ended jobs are kept, 0 for ever; None: as the service's setting says.
     retention_days: Mapped[float | None]
@@ -230,6 +230,25 @@ class JobEventRow(Base):
     status: Mapped[str | None]
     image_id: Mapped[str | None]
     line_position: Mapped[int | None]
+
+
+class FileRow(Base):
+    """A file of an account's; its bytes are in the storage, under its id."""
+
+    __tablename__ = "files"
+    __table_args__ = (
+        Index("files_of_account", "account_id", "id"),
+        Index("files_to_expire", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    purpose: Mapped[str]
+    filename: Mapped[str]
+    size_bytes: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: None: kept until it is deleted.
+    expires_at: Mapped[datetime | None]
 
 
 class WorkerRow(Base):

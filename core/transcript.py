@@ -90,6 +90,11 @@ def joined_text(lines: Iterable[Line]) -> str:
     return "\n".join(line.text for line in lines)
 
 
+def rows_of(image_texts: Sequence[str | None]) -> str:
+    """The texts of images one a row, whatever they hold: row n belongs to image n."""
+    return "\n".join(" ".join((text or "").split("\n")) for text in image_texts)
+
+
 def whole_text(image_texts: Sequence[str | None]) -> str:
     """The texts of a job's images in order, each on its own rows; an image without text leaves none."""
     return "\n".join(text for text in image_texts if text)

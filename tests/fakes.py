@@ -41,6 +41,7 @@ class FakeRecognizer:
         memory_rows: Rows that there is memory for; it runs out when more would be in use, but for one line alone.
         on_admit: Called in the middle of each admit.
         on_step: Called in the middle of each step.
+        steps: Steps that each line takes; None: its height.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class FakeRecognizer:
         memory_rows: int | None = None,
         on_admit: Callable[[], None] = lambda: None,
         on_step: Callable[[], None] = lambda: None,
+        steps: int | None = None,
     ) -> None:
         self._rows = rows
         self._lines_at_once = lines_at_once or rows
@@ -61,6 +63,7 @@ class FakeRecognizer:
         self.memory_rows = rows if memory_rows is None else memory_rows
         self._on_admit = on_admit
         self._on_step = on_step
+        self._steps = steps
         #: Steps that each line in rows still takes.
         self.steps_left: dict[str, int] = {}
         #: Steps that each line takes, and took.
@@ -94,7 +97,7 @@ class FakeRecognizer:
         if not lines.keys().isdisjoint(self.unreadable):
             raise ValueError("unreadable")
         self.admitted.append(tuple(lines))
-        self.lengths.update((key, request.pixels.shape[0]) for key, request in lines.items())
+        self.lengths.update((key, self._steps or request.pixels.shape[0]) for key, request in lines.items())
         self.steps_left.update((key, self.lengths[key]) for key in lines)
         self.beams.update((key, request.beams) for key, request in lines.items())
 

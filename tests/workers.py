@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -14,7 +15,25 @@ from tests.fakes import SilentObserver
 from worker.finisher import Finisher
 from worker.live_texts import LiveTexts
 from worker.recognizer import LinePixels, Recognizer
-from worker.transcription import Transcription
+from worker.transcription import Decoder, Transcription
+
+
+@contextmanager
+def pumped(transcription: Transcription) -> Iterator[None]:
+    """Start a pump whenever images wait, as tickets do."""
+    ended = threading.Event()
+
+    def pump() -> None:
+        while not ended.wait(0.005):
+            transcription.pump()
+
+    thread = threading.Thread(target=pump, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 class FakeDecoder:
@@ -37,7 +56,7 @@ class FakeDecoder:
 
 
 @contextmanager
-def worker_of(recognizer: Recognizer, decoder: FakeDecoder | None = None) -> Iterator[Transcription]:
+def worker_of(recognizer: Recognizer, decoder: Decoder | None = None) -> Iterator[Transcription]:
     finisher = Finisher()
     live_texts = LiveTexts()
     transcription = Transcription(

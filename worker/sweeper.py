@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from core import (
     credits,
     deadlines,
+    files,
     grants,
     idempotency,
     job_files,
@@ -60,6 +61,8 @@ class Sweeper:
             waiting = waiting_images(connection, most=queue.SLICE_IMAGES * queue.MAX_WAITING_TICKETS)
             unpurged = job_files.unpurged(connection)
             idempotency.forget_old(connection)
+            expired_files = files.expire(connection)
+        files.delete_bytes(expired_files)
         notices.notify(notices.JOB_CHANGED, changed)
         _top_up_tickets(waiting)
         for job_id in unpurged:
@@ -72,6 +75,8 @@ class Sweeper:
             self._orphans_due = datetime.now(UTC) + _ORPHANS_EVERY
             with transaction() as connection:
                 webhook_deliveries.delete_old(connection)
+            for file_id in files.delete_orphans():
+                _log.info("a file that belongs to nobody was deleted", file_id=file_id)
             for job_id in job_files.delete_orphans():
                 _log.info("files of a job that was never submitted were deleted", job_id=job_id)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, text
 
+from api.live_texts import live_texts
 from api.rate_limits import limiter
 from api.waiting import job_waits
 from cli.embedded_postgres import running_postgres
@@ -37,8 +38,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             cached.cache_clear()
         migrate(database_url)
         yield
-        if job_waits.cache_info().currsize:
-            job_waits().close()
+        for listening in (job_waits, live_texts):
+            if listening.cache_info().currsize:
+                listening().close()
         celery_app().close()
         redis_client().close()
         engine().dispose()

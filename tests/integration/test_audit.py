@@ -64,7 +64,10 @@ def test_a_service_that_did_all_it_can_is_clean(caller: Caller) -> None:
 DAMAGES = [
     ("UPDATE accounts SET balance_micro = balance_micro + 1", "an account's balance is not the sum of its entries"),
     ("UPDATE accounts SET held_micro = held_micro + 1", "an account's held part is not the sum of its entries"),
-    ("UPDATE accounts SET stored_bytes = stored_bytes + 1", "an account's stored bytes are not those of its jobs"),
+    (
+        "UPDATE accounts SET stored_bytes = stored_bytes + 1",
+        "an account's stored bytes are not those of its jobs and files",
+    ),
     ("UPDATE credit_grants SET remaining_micro = 0", "what is left of a grant is not its amount less what it paid"),
     ("UPDATE api_keys SET held_micro = held_micro + 1", "a key's held part is not the sum of its entries"),
     ("DELETE FROM key_months", "a key's month is not the sum of its captures"),

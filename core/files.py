@@ -1,0 +1,202 @@
+"""Files of callers: uploaded images and batches, and what batches wrote; rows in Postgres, bytes in the storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import IO, Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select
+
+from core import admission
+from core.accounts import Caller
+from core.database import transaction
+from core.errors import ImageTooLarge, NotFound
+from core.ids import made_at, new_id
+from core.settings import settings
+from core.storage import image_store
+from core.tables import FileRow
+
+_ROOT = "files"
+#: A file is stored before its row; without a row it is an orphan only after so long.
+_ORPHAN_AGE = timedelta(hours=6)
+#: Expired files that one round of the sweeper deletes.
+_MOST_A_ROUND = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """What is known of a file beside its bytes."""
+
+    id: str
+    purpose: str
+    filename: str
+    size_bytes: int
+    created_at: datetime
+    #: None: it is kept until it is deleted.
+    expires_at: datetime | None
+
+
+def store(
+    account_id: str,
+    data: IO[bytes] | Iterable[bytes],
+    *,
+    purpose: str,
+    filename: str,
+    expires_after_s: int | None = None,
+) -> StoredFile:
+    """Store a file, without holding it in memory.
+
+    Raises:
+        RateLimited: The account has no room for it; nothing is kept.
+        Unavailable: The storage or Postgres does not answer; nothing is kept.
+    """
+    file_id = new_id("file")
+    size_bytes = image_store(settings()).put_stream(_key(file_id), data)
+    try:
+        with transaction() as connection:
+            row = connection.execute(
+                insert(FileRow)
+                .values(
+                    id=file_id,
+                    account_id=account_id,
+                    purpose=purpose,
+                    filename=filename,
+                    size_bytes=size_bytes,
+                    expires_at=func.now() + timedelta(seconds=expires_after_s) if expires_after_s else None,
+                )
+                .returning(FileRow.__table__)
+            ).one()
+            admission.take_storage(connection, account_id, size_bytes)
+    except Exception:
+        delete_bytes([file_id])
+        raise
+    return _view(row)
+
+
+def find(connection: Connection, account_id: str, file_id: str) -> StoredFile:
+    """One of an account's files.
+
+    Raises:
+        NotFound: It has no such file.
+    """
+    row = connection.execute(_all_rows().where(*_owned(account_id, file_id))).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no file {file_id}")
+    return _view(row)
+
+
+def list_files(
+    connection: Connection, caller: Caller, *, purpose: str | None, after: str | None, most: int, newest_first: bool
+) -> list[StoredFile]:
+    """The caller's files; `after` is the id of the last one of the page before."""
+    query = _all_rows().where(FileRow.account_id == caller.account_id)
+    if purpose is not None:
+        query = query.where(FileRow.purpose == purpose)
+    if after is not None:
+        query = query.where(FileRow.id < after if newest_first else FileRow.id > after)
+    order = FileRow.id.desc() if newest_first else FileRow.id
+    return [_view(row) for row in connection.execute(query.order_by(order).limit(most))]
+
+
+def content(file_id: str, *, from_byte: int = 0) -> Iterator[bytes]:
+    """The bytes of a file from a place on, in pieces.
+
+    Raises:
+        NotFound: It is not stored any more.
+        Unavailable: The storage does not answer.
+    """
+    return image_store(settings()).stream(_key(file_id), from_byte=from_byte)
+
+
+def image_of(caller: Caller, file_id: str) -> bytes:
+    """The bytes of one of the caller's files that is to be read as an image.
+
+    Raises:
+        NotFound: The account has no such file.
+        ImageTooLarge: It is larger than an image may be.
+        Unavailable: The storage does not answer.
+    """
+    with transaction() as connection:
+        found = find(connection, caller.account_id, file_id)
+    if found.size_bytes > settings().max_image_bytes:
+        raise ImageTooLarge(f"the image is larger than {settings().max_image_bytes:,} bytes")
+    return b"".join(content(file_id))
+
+
+def remove(caller: Caller, file_id: str) -> None:
+    """Delete one of the caller's files.
+
+    Raises:
+        NotFound: The account has no such file.
+        Unavailable: The storage does not answer.
+    """
+    with transaction() as connection:
+        rows = connection.execute(_all_rows().where(*_owned(caller.account_id, file_id)).with_for_update()).all()
+        _remove_rows(connection, rows)
+    if not rows:
+        raise NotFound(f"there is no file {file_id}")
+    delete_bytes([file_id])
+
+
+def expire(connection: Connection) -> list[str]:
+    """Delete the rows of files whose time is over; their ids, for `delete_bytes` after the commit."""
+    due = _all_rows().where(FileRow.expires_at <= func.now()).order_by(FileRow.account_id).limit(_MOST_A_ROUND)
+    return _remove_rows(connection, connection.execute(due.with_for_update(skip_locked=True)).all())
+
+
+def delete_bytes(file_ids: Sequence[str]) -> None:
+    """Delete what is stored of files that have no row any more.
+
+    Raises:
+        Unavailable: The storage does not answer; `delete_orphans` does it later.
+    """
+    image_store(settings()).delete_many([_key(file_id) for file_id in file_ids])
+
+
+def delete_orphans() -> list[str]:
+    """Delete stored files without a row: their upload was cut short, or their deletion.
+
+    Raises:
+        Unavailable: The storage or Postgres does not answer.
+    """
+    latest = datetime.now(UTC) - _ORPHAN_AGE
+    stored = [key.rsplit("/", 1)[-1] for key in image_store(settings()).list(_ROOT)]
+    old = [file_id for file_id in stored if made_at(file_id) < latest]
+    with transaction() as connection:
+        known = set(connection.execute(select(FileRow.id).where(FileRow.id.in_(old))).scalars())
+    orphans = [file_id for file_id in old if file_id not in known]
+    delete_bytes(orphans)
+    return orphans
+
+
+def _key(file_id: str) -> str:
+    return f"{_ROOT}/{file_id}"
+
+
+def _all_rows() -> Select[Any]:
+    return select(FileRow.__table__)
+
+
+def _owned(account_id: str, file_id: str) -> tuple[ColumnElement[bool], ...]:
+    return FileRow.id == file_id, FileRow.account_id == account_id
+
+
+def _remove_rows(connection: Connection, rows: Sequence[Row[Any]]) -> list[str]:
+    file_ids = [row.id for row in rows]
+    connection.execute(delete(FileRow).where(FileRow.id.in_(file_ids)))
+    for row in rows:
+        admission.give_storage(connection, row.account_id, row.size_bytes)
+    return file_ids
+
+
+def _view(row: Row[Any]) -> StoredFile:
+    return StoredFile(
+        id=row.id,
+        purpose=row.purpose,
+        filename=row.filename,
+        size_bytes=row.size_bytes,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+    )

@@ -1,0 +1,76 @@
+"""What was read for a caller who wants the text rather than the job: one row of it for each image, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from core.accounts import Caller
+from core.job_views import ImageView, all_images, job_row
+from core.states import Status
+from core.transcript import Flag, Line, Token, rows_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A job as far as it is, seen as one text."""
+
+    job_id: str
+    status: Status
+    model: str
+    created_at: datetime
+    finished_at: datetime | None
+    metadata: dict[str, str]
+    lines_charged: int
+    charged_micro: int
+    images: tuple[ImageView, ...]
+
+    @property
+    def text(self) -> str:
+        """A row for each image; that of one without text is empty, so that the rows stay with their images."""
+        return rows_of([image.text for image in self.images])
+
+    @property
+    def lines(self) -> list[Line]:
+        """All lines, in order."""
+        return [line for image in self.images for line in image.lines]
+
+    @property
+    def token_count(self) -> int:
+        """Tokens that the model wrote."""
+        return sum(line.token_count or 0 for line in self.lines)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the token limit ended a line."""
+        return any(Flag.TRUNCATED in line.flags for line in self.lines)
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """What the text is made of, for callers who asked; each end of a row is certain."""
+        rows = [tuple(token for line in image.lines for token in line.pieces or ()) for image in self.images]
+        end_of_row = Token(text="\n", logprob=0.0)
+        return tuple(token for place, row in enumerate(rows) for token in ((end_of_row, *row) if place else row))
+
+
+def reading(connection: Connection, caller: Caller, job_id: str) -> Reading:
+    """A job's reading, as far as it is.
+
+    Raises:
+        NotFound: The account has no such job.
+        Gone: It was deleted.
+    """
+    row = job_row(connection, caller, job_id)
+    return Reading(
+        job_id=row.id,
+        status=Status(row.status),
+        model=row.model,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        metadata=row.caller_metadata,
+        lines_charged=row.lines_charged,
+        charged_micro=row.charged_micro,
+        images=all_images(connection, job_id),
+    )

@@ -1,0 +1,105 @@
+"""`client.files` of OpenAI's SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import openai
+import pytest
+from sqlalchemy import update
+
+from core import files
+from core.database import transaction
+from core.settings import settings
+from core.storage import image_store
+from core.tables import FileRow
+from tests.domain import png, rows
+from tests.openai_clients import client_of, new_key, serving
+from worker.sweeper import Sweeper
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with serving() as address:
+        yield address
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[openai.OpenAI]:
+    with client_of(address, new_key()) as client:
+        yield client
+
+
+def test_a_file_is_uploaded_seen_downloaded_and_deleted(client: openai.OpenAI) -> None:
+    data = b"pixels " * 1_000_000
+    file = client.files.create(file=("../line.png", data), purpose="vision")
+    assert (file.object, file.bytes, file.filename, file.purpose) == ("file", len(data), "line.png", "vision")
+    assert client.files.retrieve(file.id) == file
+    assert client.files.content(file.id).read() == data
+    assert rows("SELECT stored_bytes FROM accounts") == [(len(data),)]
+    assert client.files.delete(file.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(file.id)
+    with pytest.raises(openai.NotFoundError):
+        client.files.delete(file.id)
+    assert rows("SELECT stored_bytes FROM accounts") == [(0,)]
+    assert file.id not in str(image_store(settings()).list("files"))
+
+
+def test_files_are_listed_page_by_page(client: openai.OpenAI) -> None:
+    ids = [client.files.create(file=(f"{n}.jsonl", b"{}"), purpose="batch").id for n in range(5)]
+    client.files.create(file=("line.png", b"pixels"), purpose="vision")
+    assert [file.id for file in client.files.list(purpose="batch", limit=2)] == ids[::-1]
+    assert [file.id for file in client.files.list(purpose="batch", order="asc", limit=2)] == ids
+
+
+@pytest.mark.parametrize("file_id", ["file_01jd4000000000000000000000", "file-abc", "job_01jd4000000000000000000000"])
+def test_an_unknown_file_is_not_found(client: openai.OpenAI, file_id: str) -> None:
+    with pytest.raises(openai.NotFoundError):
+        client.files.content(file_id)
+
+
+def test_another_accounts_file_is_not_found(client: openai.OpenAI, address: str) -> None:
+    file = client.files.create(file=("line.png", b"pixels"), purpose="vision")
+    with client_of(address, new_key("other")) as other:
+        for look in (other.files.retrieve, other.files.content, other.files.delete):
+            with pytest.raises(openai.NotFoundError):
+                look(file.id)
+        assert other.files.list().data == []
+
+
+def test_a_purpose_that_is_unknown_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="purpose"):
+        client.files.create(file=("line.png", b"pixels"), purpose="fine-tune")
+
+
+def test_a_file_expires_and_its_bytes_go(client: openai.OpenAI) -> None:
+    file = client.files.create(
+        file=("line.png", b"pixels"), purpose="vision", expires_after={"anchor": "created_at", "seconds": 3600}
+    )
+    assert file.expires_at is not None
+    assert abs(file.expires_at - file.created_at - 3600) <= 1
+    with transaction() as connection:
+        connection.execute(update(FileRow).values(expires_at=FileRow.expires_at - timedelta(hours=2)))
+    Sweeper().sweep()
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(file.id)
+    assert file.id not in str(image_store(settings()).list("files"))
+
+
+def test_a_file_whose_upload_was_cut_short_goes_after_some_hours() -> None:
+    key = "files/file_01jd4000000000000000000000"
+    image_store(settings()).put(key, b"pixels")
+    assert files.delete_orphans() == [key.removeprefix("files/")]
+    assert key not in image_store(settings()).list("files")
+
+
+def test_an_uploaded_image_is_read_by_its_id(client: openai.OpenAI) -> None:
+    file = client.files.create(file=("line.png", png()), purpose="vision")
+    job = client.post("/jobs", body={"images": [{"file_id": file.id, "key": "a"}]}, cast_to=object)
+    assert isinstance(job, dict)
+    assert job["status"] == "queued"
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.post("/jobs", body={"images": [{"file_id": "file_01jd4000000000000000000000"}]}, cast_to=object)
+    assert refused.value.param == "images.0.file_id"
