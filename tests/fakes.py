@@ -8,7 +8,7 @@ import numpy as np
 
 from core.transcript import Word
 from worker.batcher import AdmitReason
-from worker.recognizer import LineRequest, ModelCard, Recognition, RecognizerOutOfMemory
+from worker.recognizer import GroupSize, LineRequest, ModelCard, Recognition, RecognizerOutOfMemory
 
 _CARD = ModelCard(name="fake", revision=None, sha256="0" * 64, device="cpu", dtype="float32", parameters=0)
 
@@ -35,7 +35,8 @@ class FakeRecognizer:
 
     Args:
         rows: Lines at once.
-        lines_at_once: Lines of a group at most; 0 is as many as rows.
+        least_lines: Lines that are well encoded together, at least.
+        most_lines: The same, at most; 0 is as many as rows.
         unreadable: Keys whose lines cannot be encoded.
         poisonous: Keys whose lines fail any step that they are in.
         memory_rows: Rows that there is memory for; it runs out when more would be in use, but for one line alone.
@@ -48,7 +49,8 @@ class FakeRecognizer:
         self,
         rows: int = 4,
         *,
-        lines_at_once: int = 0,
+        least_lines: int = 1,
+        most_lines: int = 0,
         unreadable: Collection[str] = (),
         poisonous: Collection[str] = (),
         memory_rows: int | None = None,
@@ -57,7 +59,7 @@ class FakeRecognizer:
         steps: int | None = None,
     ) -> None:
         self._rows = rows
-        self._lines_at_once = lines_at_once or rows
+        self._group_size = GroupSize(least=least_lines, most=most_lines or rows)
         self.unreadable = unreadable
         self.poisonous = poisonous
         self.memory_rows = rows if memory_rows is None else memory_rows
@@ -82,14 +84,14 @@ class FakeRecognizer:
         return self._rows
 
     @property
-    def lines_at_once(self) -> int:
-        return self._lines_at_once
+    def group_size(self) -> GroupSize:
+        return self._group_size
 
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         self._on_admit()
         assert lines, "an empty group"
         assert self.steps_left.keys().isdisjoint(lines), "a line got a second row"
-        assert len(lines) <= self._lines_at_once, "a larger group than is good"
+        assert len(lines) <= self._group_size.most, "a larger group than is good"
         used = self.rows_in_use + sum(request.beams for request in lines.values())
         assert used <= self._rows or (not self.steps_left and len(lines) == 1), "more beams than rows"
         if used > self.memory_rows and not (self.memory_rows and not self.steps_left and len(lines) == 1):

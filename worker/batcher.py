@@ -232,12 +232,15 @@ class Batcher:
             return []
         used = _rows(in_rows)
         lower = _rows(waiting for waiting in in_rows if waiting.line.priority > INTERACTIVE)
-        may_share = lower == used or self._encode_budget.allows_group
+        free, size = self._row_limit.now - used, self._recognizer.group_size
+        shared = min(free, self._row_limit.shared - lower)
+        is_large_enough = not used or shared >= min(size.least, len(self._queue))
+        is_in_budget = lower == used or self._encode_budget.allows_group
         return self._queue.take(
-            free_rows=self._row_limit.now - used,
-            shared_rows=self._row_limit.shared - lower if may_share else 0,
+            free_rows=free,
+            shared_rows=shared if is_large_enough and is_in_budget else 0,
             rows_in_use=used,
-            most_lines=self._recognizer.lines_at_once,
+            most_lines=size.most,
         )
 
     def _admit(self, group: Sequence[WaitingLine]) -> None:

@@ -74,6 +74,16 @@ class Recognition:
     pieces: tuple[Token, ...] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class GroupSize:
+    """How many lines are best encoded together, at least 1."""
+
+    #: Fewer take as long as so many.
+    least: int
+    #: More would only keep those that are being read waiting.
+    most: int
+
+
 class Recognizer(Protocol):
     """A model with a fixed number of rows, each of which reads one line, or one beam of a line, at a time.
 
@@ -89,8 +99,8 @@ class Recognizer(Protocol):
         """The most rows that are used at once, at least 1. A line that is alone may have more beams than that."""
 
     @property
-    def lines_at_once(self) -> int:
-        """How many lines are best encoded together, at least 1: more would only keep the others waiting."""
+    def group_size(self) -> GroupSize:
+        """How many lines are best encoded together."""
 
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Encode lines together and give each its rows, under its key; at most as many as are free.

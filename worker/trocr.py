@@ -12,7 +12,15 @@ import numpy as np
 import structlog
 import torch
 
-from worker.recognizer import MAX_BEAMS, LineRequest, ModelCard, ModelUnavailable, Recognition, RecognizerOutOfMemory
+from worker.recognizer import (
+    MAX_BEAMS,
+    GroupSize,
+    LineRequest,
+    ModelCard,
+    ModelUnavailable,
+    Recognition,
+    RecognizerOutOfMemory,
+)
 from worker.trocr_checkpoint import Checkpoint, load_checkpoint
 from worker.trocr_decoder import DecoderRows
 from worker.trocr_device import choose_device, choose_dtype
@@ -85,9 +93,9 @@ class TrocrRecognizer:
         return self._rows
 
     @property
-    def lines_at_once(self) -> int:
+    def group_size(self) -> GroupSize:
         """How many lines are best encoded together."""
-        return self._encoder.lines_at_once
+        return self._encoder.group_size
 
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Encode lines together and give each its rows."""

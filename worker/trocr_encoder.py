@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from worker.recognizer import LinePixels
+from worker.recognizer import GroupSize, LinePixels
 from worker.trocr_checkpoint import Checkpoint
 from worker.trocr_graphs import FixedShapes, powers_of_two
 from worker.trocr_pixels import DevicePixels
+
+#: So few lines do not fill a GPU; its time goes into starting kernels.
+_LEAST_ON_CUDA = 4
 
 
 class CpuEncoder:
@@ -27,10 +30,11 @@ class CpuEncoder:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        #: How many lines are best encoded together.
-        self.lines_at_once = torch.get_num_threads()
+        cores = torch.get_num_threads()
+        #: How many lines are best encoded together: as many as there are cores.
+        self.group_size = GroupSize(least=cores, most=cores)
         self._pool = ThreadPoolExecutor(
-            self.lines_at_once, thread_name_prefix="encoder", initializer=torch.set_num_threads, initargs=(1,)
+            cores, thread_name_prefix="encoder", initializer=torch.set_num_threads, initargs=(1,)
         )
 
     def encoded(self, lines: Sequence[LinePixels]) -> Tensor:
@@ -55,8 +59,8 @@ class CudaEncoder:
 
     def __init__(self, checkpoint: Checkpoint, *, most_lines: int) -> None:
         self._checkpoint = checkpoint
-        #: How many lines are best encoded together.
-        self.lines_at_once = most_lines
+        #: How many lines are best encoded together: a few take as long as one.
+        self.group_size = GroupSize(least=min(_LEAST_ON_CUDA, most_lines), most=most_lines)
         self._on_device = DevicePixels.of(checkpoint)
         device = checkpoint.model.device
         blank = checkpoint.preprocessed([torch.full((64, 512, 3), 255, dtype=torch.uint8).numpy()])

@@ -166,6 +166,29 @@ def test_an_interactive_line_finds_a_row_although_bulk_work_could_fill_all() -> 
     assert (desk.read, desk.batcher.in_rows) == (["urgent"], 7)
 
 
+def test_lines_that_nobody_waits_for_wait_for_a_group_that_is_worth_its_time() -> None:
+    desk = Desk(FakeRecognizer(rows=4, least_lines=2, most_lines=2))
+    for key, tokens in (("a", 2), ("b", 3), ("c", 9), ("d", 9), ("e", 9), ("f", 9)):
+        desk.submit(key, tokens=tokens)
+    desk.turns(5)
+    # the row that is free after two steps waits for the one that is free after three
+    assert desk.recognizer.admitted == [("a", "b"), ("c", "d"), ("e", "f")]
+
+
+def test_the_last_line_and_an_interactive_one_wait_for_no_group() -> None:
+    desk = Desk(FakeRecognizer(rows=4, least_lines=3))
+    for key in ("a", "b", "c"):
+        desk.submit(key, tokens=9)
+    desk.turns(1)
+    desk.submit("last", tokens=1)
+    desk.turns(1)
+    desk.submit("urgent", tokens=1, priority=0)
+    desk.submit("bulk0", tokens=1, priority=2)
+    desk.submit("bulk1", tokens=1, priority=2)
+    desk.turns(1)
+    assert (desk.read, desk.recognizer.admitted[1:]) == (["last", "urgent"], [("last",), ("urgent",)])
+
+
 class Clock:
     """A clock that goes forward when it is told to."""
 
@@ -182,7 +205,7 @@ class Clock:
 def test_bulk_lines_are_encoded_for_no_longer_than_steps_are_made_while_somebody_waits() -> None:
     clock = Clock()
     recognizer = FakeRecognizer(
-        rows=16, lines_at_once=1, on_admit=lambda: clock.pass_time(0.5), on_step=lambda: clock.pass_time(0.125)
+        rows=16, most_lines=1, on_admit=lambda: clock.pass_time(0.5), on_step=lambda: clock.pass_time(0.125)
     )
     desk = Desk(recognizer, clock=clock)
     desk.submit("bulk0", tokens=99, priority=2)

@@ -31,7 +31,8 @@ class World:
     """A batcher over a recognizer that fails as it is told, and the count of how each key ended."""
 
     rows: int
-    lines_at_once: int
+    least_lines: int
+    most_lines: int
     unreadable: set[str]
     poisonous: set[str]
     refused: set[str]
@@ -48,7 +49,8 @@ class World:
     def __post_init__(self) -> None:
         self.recognizer = FakeRecognizer(
             self.rows,
-            lines_at_once=self.lines_at_once,
+            least_lines=self.least_lines,
+            most_lines=self.most_lines,
             unreadable=self.unreadable,
             poisonous=self.poisonous,
             on_step=self._meanwhile,
@@ -141,7 +143,8 @@ some_keys = st.sets(st.sampled_from(KEYS), max_size=2)
 worlds = st.builds(
     World,
     rows=st.integers(1, 9),
-    lines_at_once=st.integers(1, 9),
+    least_lines=st.integers(1, 4),
+    most_lines=st.integers(4, 9),
     unreadable=some_keys,
     poisonous=some_keys,
     refused=some_keys,
