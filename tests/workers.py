@@ -20,11 +20,15 @@ from worker.transcription import Transcription
 class FakeDecoder:
     """Gives every file the same line with ink, or an error."""
 
-    def __init__(self, error: Exception | None = None, *, blank: bool = False) -> None:
+    def __init__(
+        self, error: Exception | None = None, *, blank: bool = False, pixels: LinePixels | None = None
+    ) -> None:
         self._error = error
-        self._pixels = np.full((4, 40, 3), 255, np.uint8)
-        if not blank:
-            self._pixels[1:3, 4:30:3] = 0
+        if pixels is None:
+            pixels = np.full((4, 40, 3), 255, np.uint8)
+            if not blank:
+                pixels[1:3, 4:30:3] = 0
+        self._pixels = pixels
 
     def decode(self, data: bytes, *, max_pixels: int, urgency: int) -> Future[LinePixels]:
         assert data and max_pixels and urgency in range(3)

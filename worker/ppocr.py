@@ -88,6 +88,11 @@ class PpocrRecognizer:
         """The most lines that can be in rows at once."""
         return self._rows
 
+    @property
+    def max_aspect_ratio(self) -> float:
+        """The width over height of the widest line that is not squeezed."""
+        return _MOST_WIDTH / _HEIGHT
+
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Read the lines, each at its own width, so that no line changes another's text."""
         try:

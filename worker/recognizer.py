@@ -82,6 +82,10 @@ class Recognizer(Protocol):
     def rows(self) -> int:
         """The most lines that can be in rows at once, at least 1."""
 
+    @property
+    def max_aspect_ratio(self) -> float:
+        """The width over height up to which a line is read well, at least 12; wider ones are better read in parts."""
+
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Encode lines together and give each a row, under its key; at most as many as rows are free.
 

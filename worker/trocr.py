@@ -84,6 +84,11 @@ class TrocrRecognizer:
         """The most lines that can be in rows at once."""
         return self._rows
 
+    @property
+    def max_aspect_ratio(self) -> float:
+        """The width over height up to which a line is read well."""
+        return self.checkpoint.max_aspect_ratio
+
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Encode lines together and give each a row."""
         with torch.inference_mode(), _memory_named():

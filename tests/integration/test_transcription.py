@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 
 from core.errors import InvalidImage, Unavailable
@@ -160,3 +161,52 @@ def test_a_line_that_the_model_cannot_read_fails_and_the_others_do_not(unreadabl
     assert rows("SELECT status, count(*) FROM images GROUP BY status ORDER BY 1") == [("failed", 1), ("succeeded", 3)]
     assert rows("SELECT error_code FROM images WHERE id = :id", id=bad) == [("internal",)]
     assert_ledger_balances()
+
+
+def a_wide_strip() -> FakeDecoder:
+    pixels = np.full((8, 800, 3), 255, np.uint8)
+    for column in range(0, 800, 20):
+        pixels[2:6, column : column + 12 : 3] = 0
+    return FakeDecoder(pixels=pixels)
+
+
+def test_a_line_too_wide_for_the_model_is_one_line_and_charged_once() -> None:
+    submit_lines(new_caller())
+    recognizer = FakeRecognizer(rows=8)
+    with worker_of(recognizer, a_wide_strip()) as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+    assert [len(group) for group in recognizer.admitted] == [7]
+    ((text, flags, box),) = rows("SELECT text, flags, bbox FROM lines")
+    assert str(text).count("text of img_") == 7
+    assert (flags, box) == (["long_line"], [0, 0, 40, 8])
+    assert rows("SELECT balance_micro, held_micro FROM accounts") == [(999_000_000, 0)]
+    assert_ledger_balances()
+
+
+def test_a_part_that_cannot_be_read_fails_its_image_free() -> None:
+    submit_lines(new_caller(), 2)
+    ((bad,),) = rows("SELECT id FROM images ORDER BY position LIMIT 1")
+    with worker_of(FakeRecognizer(rows=16, unreadable=[f"{bad}/0"]), a_wide_strip()) as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+        assert transcription.held() == []
+    assert rows("SELECT status FROM images ORDER BY position") == [("failed",), ("succeeded",)]
+    assert rows("SELECT balance_micro, held_micro FROM accounts") == [(999_000_000, 0)]
+    assert_ledger_balances()
+
+
+def test_a_stop_gives_back_a_long_line_of_which_parts_were_read() -> None:
+    submit_lines(new_caller())
+    reading, may_end = threading.Event(), threading.Event()
+
+    def step() -> None:
+        reading.set()
+        may_end.wait(20)
+
+    with worker_of(FakeRecognizer(rows=4, on_step=step), a_wide_strip()) as transcription:
+        transcription.pump()
+        assert reading.wait(20)
+        may_end.set()
+        transcription.stop(grace_s=5)
+    assert rows("SELECT status, losses FROM images") == [("queued", 0)]
