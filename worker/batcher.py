@@ -139,6 +139,13 @@ class Batcher:
             return len(self._queue)
 
     @property
+    def oldest_wait_s(self) -> float:
+        """How long the line that has waited longest for a row waits now, seconds; 0 when none does."""
+        with self._changed:
+            since = self._queue.oldest_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
     def in_rows(self) -> int:
         """Lines that are being started or read."""
         with self._changed:

@@ -298,11 +298,7 @@ class Transcription:
             lines = (_blank_line(reading),)
         elif recognition is not None:
             lines = (_line(recognition, reading),)
-        count_image(
-            self.model,
-            outcome=error.code if error else "read",
-            flags=[flag for line in lines for flag in line.flags],
-        )
+        count_image(self.model, outcome=error.code if error else "read", lines=lines)
         claim = reading.claim
         self._finisher.finish(
             Outcome(image_id=image_id, job_id=claim.job_id, attempt=claim.attempt, lines=lines, error=error)
