@@ -41,11 +41,13 @@ class FakeDecoder:
 
 
 @contextmanager
-def worker_of(recognizer: Recognizer, decoder: FakeDecoder | None = None) -> Iterator[Transcription]:
+def worker_of(
+    recognizer: Recognizer, decoder: FakeDecoder | None = None, *, model: str = MODEL
+) -> Iterator[Transcription]:
     finisher = Finisher()
     live_texts = LiveTexts()
     transcription = Transcription(
-        MODEL,
+        model,
         worker_id=leases.register([]),
         recognizer=recognizer,
         decoder=decoder or FakeDecoder(),

@@ -5,10 +5,11 @@ import threading
 import numpy as np
 import pytest
 
+from core import queue
 from core.errors import InvalidImage, Unavailable
 from core.jobs import cancel
 from core.states import Priority
-from tests.domain import assert_ledger_balances, new_caller, rows, submit_lines
+from tests.domain import MODEL, assert_ledger_balances, new_caller, rows, submit_lines
 from tests.fakes import FakeRecognizer
 from tests.waiting import wait_until
 from tests.workers import FakeDecoder, worker_of
@@ -40,6 +41,38 @@ def test_lines_of_many_jobs_share_a_batch() -> None:
         transcription.pump()
         wait_until(all_ended)
     assert max(map(len, recognizer.admitted)) > 1
+
+
+def test_a_worker_without_a_model_leaves_its_jobs_and_tickets_to_one_that_has_it() -> None:
+    caller = new_caller()
+    submit_lines(caller, 3)
+    submit_lines(caller, 2, model="other")
+    with worker_of(FakeRecognizer()) as transcription:
+        transcription.pump()
+        wait_until(lambda: rows("SELECT count(*) FROM images WHERE status = 'succeeded'") == [(3,)])
+    waiting = "SELECT status, attempt FROM images WHERE model = 'other'"
+    assert rows(waiting) == [("queued", 0)] * 2
+    assert queue.waiting_tickets("other") == 1
+    with worker_of(FakeRecognizer(), model="other") as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+    assert rows(waiting) == [("succeeded", 1)] * 2
+
+
+def test_one_worker_serves_several_models_each_its_own_jobs() -> None:
+    caller = new_caller()
+    jobs = {model: submit_lines(caller, 2, model=model) for model in (MODEL, "other")}
+    keys = {
+        model: [str(key) for (key,) in rows("SELECT id FROM images WHERE job_id = :id", id=job_id)]
+        for model, job_id in jobs.items()
+    }
+    recognizers = {MODEL: FakeRecognizer(), "other": FakeRecognizer()}
+    with worker_of(recognizers[MODEL]) as one, worker_of(recognizers["other"], model="other") as another:
+        for transcription in (one, another):
+            transcription.pump()
+        wait_until(all_ended)
+    for model, recognizer in recognizers.items():
+        assert sorted(key for group in recognizer.admitted for key in group) == sorted(keys[model])
 
 
 def test_an_image_that_does_not_decode_fails_alone_and_free() -> None:
