@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
-from core.transcript import Word
+from core.transcript import Token, Word
 from worker.batcher import AdmitReason
 from worker.recognizer import GroupSize, LineRequest, ModelCard, Recognition, RecognizerOutOfMemory
 
@@ -24,9 +24,10 @@ def recognition_of(text: str) -> Recognition:
         text=text,
         confidence=1.0,
         words=tuple(Word(text=word, confidence=1.0) for word in text.split()),
-        tokens=(),
-        token_logprobs=(),
+        tokens=(7,),
+        token_logprobs=(0.0,),
         flags=frozenset(),
+        pieces=(Token(text=text, logprob=0.0),),
     )
 
 
@@ -86,6 +87,10 @@ class FakeRecognizer:
     @property
     def group_size(self) -> GroupSize:
         return self._group_size
+
+    @property
+    def max_aspect_ratio(self) -> float:
+        return 20.0
 
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         self._on_admit()

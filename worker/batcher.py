@@ -145,6 +145,13 @@ class Batcher:
             return len(self._queue)
 
     @property
+    def oldest_wait_s(self) -> float:
+        """How long the line that has waited longest for a row waits now, seconds; 0 when none does."""
+        with self._changed:
+            since = self._queue.oldest_since
+        return 0.0 if since is None else self._clock() - since
+
+    @property
     def in_rows(self) -> int:
         """Lines that are being started or read."""
         with self._changed:
@@ -301,7 +308,7 @@ class Batcher:
         else:
             step_s = self._progressed() - started
             self._encode_budget.count_step(step_s)
-            self._tell(self._observer.stepped, rows=len(rows), jobs=_jobs(rows), step_s=step_s)
+            self._tell(self._observer.stepped, rows=_rows(rows), jobs=_jobs(rows), step_s=step_s)
             self._deliver(ended)
             self._show_watched()
 

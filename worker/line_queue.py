@@ -62,6 +62,12 @@ class LineQueue:
     def __contains__(self, key: str) -> bool:
         return key in self._keys
 
+    @property
+    def oldest_since(self) -> float | None:
+        """When the line that has waited longest was submitted, on the monotonic clock, seconds; None when empty."""
+        jobs = (lines for level in self._levels.values() for lines in level.values())
+        return min((lines[0].since for lines in jobs), default=None)
+
     def push(self, waiting: WaitingLine) -> None:
         """Put a line behind the others of its job; a job that had none is the last to get its turn."""
         self._job(waiting).append(waiting)

@@ -101,6 +101,11 @@ class PpocrRecognizer:
         """How many lines are best read together: as many as there are rows."""
         return GroupSize(least=1, most=self._rows)
 
+    @property
+    def max_aspect_ratio(self) -> float:
+        """The width over height of the widest line that is not squeezed."""
+        return _MOST_WIDTH / _HEIGHT
+
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Read the lines, each at its own width, so that no line changes another's text."""
         try:

@@ -102,6 +102,10 @@ class Recognizer(Protocol):
     def group_size(self) -> GroupSize:
         """How many lines are best encoded together."""
 
+    @property
+    def max_aspect_ratio(self) -> float:
+        """The width over height up to which a line is read well, at least 12; wider ones are better read in parts."""
+
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Encode lines together and give each its rows, under its key; at most as many as are free.
 

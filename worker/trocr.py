@@ -97,6 +97,11 @@ class TrocrRecognizer:
         """How many lines are best encoded together."""
         return self._encoder.group_size
 
+    @property
+    def max_aspect_ratio(self) -> float:
+        """The width over height up to which a line is read well."""
+        return self.checkpoint.max_aspect_ratio
+
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Encode lines together and give each its rows."""
         with torch.inference_mode(), _memory_named():
