@@ -9,7 +9,7 @@ from PIL import Image
 from sqlalchemy import text
 
 from core import accounts, credits
-from core.accounts import Caller
+from core.accounts import Caller, KeyTerms
 from core.claims import Claim
 from core.database import transaction
 from core.images import inspect_image
@@ -41,6 +41,13 @@ def new_caller(name: str = "archive", *, grant_credits: int = 1000) -> Caller:
             entry = credits.Entry(account_id=account_id, kind=credits.EntryKind.ADJUST, amount_micro=adjustment)
             credits.post(connection, [entry])
     return Caller(account_id=account_id, key_id="key_test")
+
+
+def new_key(account: str = "archive", terms: KeyTerms | None = None) -> str:
+    """A key of an account, which is made with its sign-up grant if it is not there."""
+    with transaction() as connection:
+        account_id = accounts.ensure_account(connection, account)
+        return accounts.create_key(connection, account_id=account_id, name="test", terms=terms)
 
 
 def submit_lines(

@@ -12,9 +12,8 @@ from redis import Redis
 from sqlalchemy import text
 from werkzeug.test import TestResponse
 
-from api.app import create_app
 from api.rate_limits import limiter
-from core import accounts, claims, outcomes
+from core import claims, outcomes
 from core.accounts import KeyTerms
 from core.admission import QueueWatch, queue_watch
 from core.database import transaction
@@ -22,14 +21,9 @@ from core.errors import QueueFull, RateLimited
 from core.jobs import delete_job
 from core.settings import Settings, settings
 from core.states import Priority
-from tests.domain import MODEL, new_caller, png, read, rows, submit_lines
+from tests.domain import MODEL, new_caller, new_key, png, read, rows, submit_lines
 
 PICTURE = png()
-
-
-@pytest.fixture(scope="session")
-def application() -> FlaskClient:
-    return create_app().test_client()
 
 
 @pytest.fixture
@@ -47,11 +41,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
 
 
 def key_of(account: str = "archive", limits: Mapping[str, int] | None = None) -> dict[str, str]:
-    with transaction() as connection:
-        account_id = accounts.ensure_account(connection, account)
-        terms = KeyTerms(limits=limits or {})
-        key = accounts.create_key(connection, account_id=account_id, name="test", terms=terms)
-    return {"Authorization": f"Bearer {key}"}
+    return {"Authorization": f"Bearer {new_key(account, KeyTerms(limits=limits or {}))}"}
 
 
 def submit(http: FlaskClient, key: dict[str, str], lines: int = 1) -> TestResponse:

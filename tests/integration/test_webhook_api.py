@@ -2,19 +2,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from api.app import create_app
 from core import accounts
 from core.accounts import KeyTerms, Scope
 from core.database import transaction
 from core.settings import settings
-from tests.domain import new_caller, png, rows
+from tests.domain import new_key, png, rows
 from tests.receiver import receiving, status
 from tests.waiting import wait_until
 
@@ -22,23 +20,6 @@ pytestmark = pytest.mark.usefixtures("webhooks_to_here")
 
 PICTURE = png()
 HOOK = "http://127.0.0.1:5000/hook"
-
-
-@pytest.fixture(scope="module")
-def application() -> FlaskClient:
-    return create_app().test_client()
-
-
-@pytest.fixture
-def http(application: FlaskClient) -> Iterator[FlaskClient]:
-    application.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key_of('archive')}"
-    yield application
-    application.environ_base.pop("HTTP_AUTHORIZATION", None)
-
-
-def key_of(account: str) -> str:
-    with transaction() as connection:
-        return accounts.create_key(connection, account_id=new_caller(account).account_id, name="test")
 
 
 def error_of(answer: TestResponse) -> tuple[int, str, str | None]:
@@ -175,7 +156,7 @@ def test_deliveries_are_listed_page_by_page(http: FlaskClient) -> None:
 def test_another_accounts_webhooks_are_not_found(http: FlaskClient) -> None:
     endpoint = made(http)
     delivery = http.post(f"/v1/webhook_endpoints/{endpoint['id']}/ping").get_json()
-    stranger = {"Authorization": f"Bearer {key_of('stranger')}"}
+    stranger = {"Authorization": f"Bearer {new_key('stranger')}"}
     for method, path in [
         ("GET", f"webhook_endpoints/{endpoint['id']}"),
         ("DELETE", f"webhook_endpoints/{endpoint['id']}"),
