@@ -130,11 +130,7 @@ def list_own_jobs(query: JobPageQuery) -> Response:
             before=query.after,
             most=query.limit + 1,
         )
-    page = found[: query.limit]
-    more = len(found) > query.limit
-    return _json(
-        JobListBody(data=[JobBody.of(job) for job in page], has_more=more, next_cursor=page[-1].id if more else None)
-    )
+    return _json(JobListBody.cut(found, limit=query.limit, render=JobBody.of, cursor=lambda job: job.id))
 
 
 @job_routes.get("/<job_id>", responses={200: JobBody, 304: None})
@@ -161,14 +157,8 @@ def list_images(path: JobPath, query: ImagePageQuery) -> Response:
     """List a job's images in order, with what was read in them."""
     with transaction() as connection:
         found = image_page(connection, caller(), path.job_id, after=query.after, most=query.limit + 1)
-    page = found[: query.limit]
-    more = len(found) > query.limit
     return _json(
-        ImageListBody(
-            data=[ImageBody.of(image) for image in page],
-            has_more=more,
-            next_cursor=str(page[-1].index) if more else None,
-        )
+        ImageListBody.cut(found, limit=query.limit, render=ImageBody.of, cursor=lambda image: str(image.index))
     )
 
 

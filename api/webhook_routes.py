@@ -140,15 +140,7 @@ def list_deliveries(query: DeliveryPageQuery) -> Response:
         found = webhook_deliveries.list_deliveries(
             connection, caller(), wanted, before=query.after, most=query.limit + 1
         )
-    page = found[: query.limit]
-    more = len(found) > query.limit
-    return _json(
-        DeliveryListBody(
-            data=[DeliveryBody.of(delivery) for delivery in page],
-            has_more=more,
-            next_cursor=page[-1].id if more else None,
-        )
-    )
+    return _json(DeliveryListBody.cut(found, limit=query.limit, render=DeliveryBody.of, cursor=lambda sent: sent.id))
 
 
 @webhook_routes.get("/webhook_deliveries/<delivery_id>", responses={200: DeliveryBody})

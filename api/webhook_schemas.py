@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
+from api.pages import Page
 from api.request_schemas import DEFAULT_WEBHOOK_EVENTS, JobId, Sent, WebhookEventName, WebhookUrl
 from core.errors import NotFound
 from core.webhook_deliveries import Attempt, Delivery
@@ -198,13 +199,8 @@ class DeliveryBody(BaseModel):
         )
 
 
-class DeliveryListBody(BaseModel):
+class DeliveryListBody(Page[DeliveryBody, str]):
     """A page of deliveries, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[DeliveryBody]
-    has_more: bool
-    next_cursor: str | None
 
 
 class ReplayedBody(BaseModel):
