@@ -137,6 +137,18 @@ def test_stored_bytes_are_free_again_when_their_job_is_deleted(limits: dict[str,
     submit_lines(caller, data=PICTURE)
 
 
+def test_a_key_has_bytes_of_its_own_below_the_accounts(application: FlaskClient) -> None:
+    narrow, wide = key_of(limits={"stored_bytes": 2 * len(PICTURE)}), key_of()
+    job_id = submit(application, narrow, 2).get_json()["id"]
+    refused = submit(application, narrow)
+    assert_refused(refused)
+    assert "the key would store" in refused.get_json()["error"]["message"]
+    assert submit(application, wide).status_code == 202
+    application.delete(f"/v1/jobs/{job_id}", headers=wide)
+    assert submit(application, narrow).status_code == 202
+    assert rows("SELECT stored_bytes FROM api_keys ORDER BY id") == [(len(PICTURE),), (len(PICTURE),)]
+
+
 def test_a_full_queue_refuses_what_is_not_more_urgent(application: FlaskClient, limits: dict[str, int]) -> None:
     limits["max_queued_images"] = 3
     submit_lines(new_caller("many"), 3)
