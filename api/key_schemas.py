@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.schemas import shown_credits
 from core.accounts import KeyTerms, Scope
-from core.credits import CREDIT_MICRO
+from core.amounts import CREDIT_MICRO
 from core.errors import NotFound
 from core.keys import KeyView
 

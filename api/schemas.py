@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from api.pages import Page
-from core.credits import CREDIT_MICRO, Credit
+from core.amounts import CREDIT_MICRO
+from core.credits import Credit
 from core.job_views import ErrorView, ImageView, JobView
 from core.transcript import Line
 

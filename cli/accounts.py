@@ -13,7 +13,7 @@ from cli.amounts import micro_credits
 from cli.database_option import reach_database
 from core import accounts
 from core.accounts import KeyTerms, Scope
-from core.credits import credits_of
+from core.amounts import credits_of
 from core.database import transaction
 
 Name = Annotated[str, typer.Argument(help="The account's name.")]

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_skip
 
 from core import credits
+from core.amounts import CREDIT_MICRO
 from core.errors import InvalidApiKey, NotFound
 from core.ids import new_id
 from core.settings import settings
@@ -98,7 +99,7 @@ def ensure_account(connection: Connection, name: str) -> str:
     ).scalar_one_or_none()
     if made is None:
         return connection.execute(select(AccountRow.id).where(AccountRow.name == name)).scalar_one()
-    grant_micro = settings().signup_grant_credits * credits.CREDIT_MICRO
+    grant_micro = settings().signup_grant_credits * CREDIT_MICRO
     if grant_micro:
         credits.grant(connection, account_id=account_id, amount_micro=grant_micro, reason="sign-up")
     return account_id

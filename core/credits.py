@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 
 from sqlalchemy import Connection, exists, insert, select, update
 
 from core import grants, key_totals
+from core.amounts import credits_of
 from core.errors import InsufficientCredits, NotFound
 from core.grants import Payment, Terms
 from core.tables import AccountRow, GrantRow, LedgerRow
-
-#: Micro-credits in one credit.
-CREDIT_MICRO = 1_000_000
 
 
 class EntryKind(StrEnum):
@@ -91,11 +88,6 @@ class Credit:
     def available_micro(self) -> int:
         """What can still be spent."""
         return self.balance_micro - self.held_micro
-
-
-def credits_of(amount_micro: int) -> Decimal:
-    """Micro-credits in credits, exactly, with at most 6 decimals."""
-    return Decimal(amount_micro) / CREDIT_MICRO
 
 
 def post(connection: Connection, entries: Sequence[Entry]) -> None:

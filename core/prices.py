@@ -11,11 +11,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core.amounts import CREDIT_MICRO
 from core.catalogue import known_as
 from core.settings import settings
 from core.states import Mode, Priority
 
-_MICRO = 1_000_000
 #: What is never charged, for people.
 FREE = (
     "images that failed",
@@ -91,7 +91,7 @@ class PriceList:
         exception = self._file.models.get(model) or self._file.models.get(known_as(model), _Exception())
         row: _ByPriority = getattr(exception, mode.value) or getattr(self._file.default, mode.value)
         credits: Decimal = getattr(row, priority.label)
-        return Price(line_micro=int(credits * _MICRO), version=self.version)
+        return Price(line_micro=int(credits * CREDIT_MICRO), version=self.version)
 
 
 @lru_cache(maxsize=1)

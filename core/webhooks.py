@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Row, and_, insert, or_, select
 
-from core.credits import credits_of
+from core.amounts import credits_of
 from core.ids import new_id
 from core.job_views import ErrorView, first_errors
 from core.settings import settings

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from core import accounts, credits
 from core.accounts import Caller, KeyTerms
+from core.amounts import CREDIT_MICRO
 from core.claims import Claim
 from core.database import transaction
 from core.images import inspect_image
@@ -36,7 +37,7 @@ def new_caller(name: str = "archive", *, grant_credits: int = 1000) -> Caller:
     with transaction() as connection:
         account_id = accounts.ensure_account(connection, name)
         start = credits.credit(connection, account_id).balance_micro
-        adjustment = grant_credits * credits.CREDIT_MICRO - start
+        adjustment = grant_credits * CREDIT_MICRO - start
         if adjustment:
             entry = credits.Entry(account_id=account_id, kind=credits.EntryKind.ADJUST, amount_micro=adjustment)
             credits.post(connection, [entry])

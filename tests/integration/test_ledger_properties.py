@@ -17,6 +17,7 @@ from sqlalchemy import delete, text
 
 from core import accounts, claims, credits, idempotency, leases, outcomes
 from core.accounts import Caller, KeyTerms
+from core.amounts import CREDIT_MICRO
 from core.audit import audit
 from core.claims import Claim
 from core.database import transaction
@@ -158,7 +159,7 @@ class Money(RuleBasedStateMachine):
             credits.grant(
                 connection,
                 account_id=self.caller.account_id,
-                amount_micro=amount * credits.CREDIT_MICRO,
+                amount_micro=amount * CREDIT_MICRO,
                 reason="test",
                 terms=Terms(expires_at=end),
             )
