@@ -74,6 +74,8 @@ class Account:
     suspended_at: datetime | None
     balance_micro: int
     held_micro: int
+    #: Below it the account is told that credits run low, 0 never; None: the service's setting.
+    low_credits_micro: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,7 @@ def list_accounts(connection: Connection) -> list[Account]:
             AccountRow.suspended_at,
             AccountRow.balance_micro,
             AccountRow.held_micro,
+            AccountRow.low_credits_micro,
         ).order_by(AccountRow.id)
     )
     return [Account(**row) for row in rows.mappings()]

@@ -57,6 +57,8 @@ class AccountRow(Base):
     stored_bytes: Mapped[int] = mapped_column(server_default="0")
     #: How long its ended jobs are kept, 0 for ever; None: as the service's setting says.
     retention_days: Mapped[float | None]
+    #: The balance below which it is told that credits run low, 0 never; None: as the service's setting says.
+    low_credits_micro: Mapped[int | None]
 
 
 class KeyRow(Base):

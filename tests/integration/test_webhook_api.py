@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -27,7 +28,7 @@ def error_of(answer: TestResponse) -> tuple[int, str, str | None]:
     return answer.status_code, error["code"], error["param"]
 
 
-def made(http: FlaskClient, url: str = HOOK, **options: object) -> dict[str, str]:
+def made(http: FlaskClient, url: str = HOOK, **options: object) -> dict[str, Any]:
     answer = http.post("/v1/webhook_endpoints", json={"url": url} | options)
     assert answer.status_code == 201, answer.text
     return dict(answer.get_json())
@@ -42,6 +43,16 @@ def test_an_endpoint_is_made_shown_changed_and_deleted(http: FlaskClient) -> Non
     assert [found["id"] for found in http.get("/v1/webhook_endpoints").get_json()["data"]] == [endpoint["id"]]
     assert http.delete(path).get_json()["deleted"] is True
     assert error_of(http.get(path))[:2] == (404, "not_found")
+
+
+def test_an_endpoint_hears_of_ends_and_of_low_credits_unless_it_says_otherwise(http: FlaskClient) -> None:
+    assert made(http)["events"] == ["job.completed", "job.failed", "job.canceled", "credits.low"]
+    assert made(http, events=["credits.low"])["events"] == ["credits.low"]
+
+
+def test_the_webhook_of_a_job_cannot_hear_of_the_account(http: FlaskClient) -> None:
+    job = {"images": [{"base64": ""}], "webhook": {"url": HOOK, "events": ["credits.low"]}}
+    assert error_of(http.post("/v1/jobs", json=job)) == (400, "malformed_request", "webhook.events.0")
 
 
 def test_an_endpoint_is_disabled_and_enabled_by_its_account(http: FlaskClient) -> None:
