@@ -21,6 +21,7 @@ from api.submission import read_submission
 from api.waiting import job_waits
 from core import idempotency, jobs
 from core.database import transaction
+from core.errors import InkqueueError
 from core.idempotency import AlreadySubmitted, Earlier, Once
 from core.job_views import JobFilter, JobView, image_page, job_view, list_jobs
 from core.prices import held_lines
@@ -91,16 +92,25 @@ def _submit(once: Once | None) -> Response:
 
 
 def _taken_once(once: Once | None, take: Callable[[], str]) -> Response:
-    if once is not None:
-        with transaction() as connection:
-            earlier = idempotency.find(connection, caller().account_id, once)
-        if earlier is not None:
-            return _replay(earlier)
+    if (earlier := _earlier(once)) is not None:
+        return _replay(earlier)
     try:
         job_id = take()
     except AlreadySubmitted as already:
         return _replay(already.earlier)
+    except InkqueueError:
+        # Whoever sent the same at the same time may have been taken, with the last credits or the last room.
+        if (earlier := _earlier(once)) is None:
+            raise
+        return _replay(earlier)
     return _submitted(job_id)
+
+
+def _earlier(once: Once | None) -> Earlier | None:
+    if once is None:
+        return None
+    with transaction() as connection:
+        return idempotency.find(connection, caller().account_id, once)
 
 
 def _replay(earlier: Earlier) -> Response:

@@ -6,14 +6,17 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from flask import Request
 from flask.testing import FlaskClient
 from sqlalchemy import text
 from werkzeug.test import TestResponse
 
+from api.submission import read_submission
 from core import claims, idempotency, outcomes
 from core.database import transaction
 from core.idempotency import Once
-from tests.domain import MODEL, assert_ledger_balances, new_key, png, read, rows
+from core.jobs import NewJob
+from tests.domain import MODEL, assert_ledger_balances, new_caller, new_key, png, read, rows
 from worker.sweeper import Sweeper
 
 PICTURE = png()
@@ -137,6 +140,26 @@ def test_the_same_submission_many_times_at_once_is_one_job(http: FlaskClient) ->
     assert len({answer.get_json()["id"] for answer in answers if answer.status_code == 202}) == 1
     assert rows("SELECT count(*) FROM jobs") == [(1,)]
     assert_ledger_balances()
+
+
+def test_who_comes_second_at_the_same_time_is_not_refused_for_what_the_first_has_taken(
+    http: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_caller(grant_credits=1)
+    first: list[TestResponse] = []
+
+    def while_another_is_taken(request: Request) -> NewJob:
+        monkeypatch.undo()
+        client = http.application.test_client()
+        client.environ_base |= http.environ_base
+        with ThreadPoolExecutor(1) as elsewhere:
+            first.append(elsewhere.submit(raw, client).result())
+        return read_submission(request)
+
+    monkeypatch.setattr("api.job_routes.read_submission", while_another_is_taken)
+    second = raw(http)
+    assert (first[0].status_code, second.status_code, second.headers["Idempotent-Replayed"]) == (202, 202, "true")
+    assert second.get_json()["id"] == first[0].get_json()["id"]
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
