@@ -13,23 +13,24 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from sqlalchemy import delete, text
+from sqlalchemy import delete, insert, text
 
-from core import accounts, claims, credits, idempotency, leases, outcomes
+from core import accounts, claims, credits, idempotency, leases, low_credits, outcomes
 from core.accounts import Caller, KeyTerms
 from core.amounts import CREDIT_MICRO
 from core.audit import audit
 from core.claims import Claim
 from core.database import transaction
-from core.errors import AlreadyFinished, Gone, InsufficientCredits, InvalidImage, KeyBudgetExceeded
+from core.errors import AlreadyFinished, Gone, InsufficientCredits, InvalidImage, KeyBudgetExceeded, NotFinished
 from core.grants import Terms
 from core.idempotency import AlreadySubmitted, Once
 from core.images import inspect_image
 from core.jobs import NewImage, NewJob, cancel, delete_job, submit
 from core.layouts import lay_out
 from core.outcomes import Outcome
+from core.retries import retry
 from core.states import Mode, Priority
-from core.tables import Base
+from core.tables import Base, WebhookEndpointRow
 from core.transcript import BoundingBox, Flag
 from tests.domain import MODEL, png, read, rows
 from worker.sweeper import Sweeper
@@ -38,6 +39,8 @@ PICTURE = png()
 HEADER = inspect_image(PICTURE, max_bytes=10**6, max_pixels=10**6)
 WORKER = "wrk_1"
 CARD = {"name": MODEL}
+#: The account begins with twice as much.
+LOW_MICRO = 10_000_000
 
 
 def boxes(lines: int) -> list[BoundingBox]:
@@ -45,7 +48,7 @@ def boxes(lines: int) -> list[BoundingBox]:
 
 
 class Money(RuleBasedStateMachine):
-    """One small account with a capped key, and everything that the service can do to it."""
+    """One small account with a capped key that is warned of low credits, and all that the service can do to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,6 +63,12 @@ class Money(RuleBasedStateMachine):
             terms = KeyTerms(monthly_cap_micro=40_000_000)
             key = accounts.create_key(connection, account_id=account_id, name="test", terms=terms)
             self.caller: Caller = accounts.caller_of(connection, key)
+            low_credits.set_threshold(connection, account_id, LOW_MICRO)
+            connection.execute(
+                insert(WebhookEndpointRow).values(
+                    id="whe_1", account_id=account_id, url="http://hook", events=["credits.low"], include_text=False
+                )
+            )
         self.jobs: list[str] = []
         self.claimed: list[Claim] = []
         self.keys: dict[str, str] = {}
@@ -68,9 +77,10 @@ class Money(RuleBasedStateMachine):
         images=st.integers(1, 4),
         mode=st.sampled_from(Mode),
         priority=st.sampled_from(Priority),
+        deadline_s=st.sampled_from([None, 3600.0]),
         key=st.sampled_from([None, "a", "b"]),
     )
-    def submit(self, images: int, mode: Mode, priority: Priority, key: str | None) -> None:
+    def submit(self, images: int, mode: Mode, priority: Priority, deadline_s: float | None, key: str | None) -> None:
         new = NewJob(
             model=MODEL,
             mode=mode,
@@ -78,6 +88,7 @@ class Money(RuleBasedStateMachine):
             max_lines=5,
             metadata={},
             images=[NewImage(data=PICTURE, header=HEADER, key=None)] * images,
+            deadline_s=deadline_s,
         )
         once = Once(key=f"POST {key}", fingerprint=b"same") if key else None
         try:
@@ -152,6 +163,19 @@ class Money(RuleBasedStateMachine):
         with suppress(Gone):
             delete_job(self.caller, data.draw(st.sampled_from(self.jobs)))
 
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        refusals = (AlreadyFinished, NotFinished, Gone, InsufficientCredits, KeyBudgetExceeded)
+        with suppress(*refusals):
+            self.jobs.append(retry(self.caller, data.draw(st.sampled_from(self.jobs)), once=None))
+
+    @rule()
+    def let_deadlines_come(self) -> None:
+        with transaction() as connection:
+            connection.execute(text("UPDATE jobs SET deadline_at = now() WHERE deadline_at IS NOT NULL"))
+        Sweeper().sweep()
+
     @rule(amount=st.integers(1, 10), days=st.sampled_from([None, 1, 2]))
     def grant(self, amount: int, days: int | None) -> None:
         end = datetime.now(UTC) + timedelta(days=days) if days else None
@@ -190,6 +214,19 @@ class Money(RuleBasedStateMachine):
             "SELECT held_micro + coalesce((SELECT sum(captured_micro) FROM key_months), 0) <= 40000000 FROM api_keys"
         )
         assert spent == (True,)
+
+    @invariant()
+    def each_fall_below_the_threshold_is_told_once(self) -> None:
+        falls = rows(
+            """
+            SELECT count(*) FROM (
+                SELECT moved.micro, sum(moved.micro) OVER (ORDER BY id) AS balance FROM ledger,
+                LATERAL (SELECT CASE WHEN kind IN ('grant', 'adjust') THEN amount_micro
+                                     WHEN kind IN ('capture', 'expire') THEN -amount_micro ELSE 0 END AS micro) moved
+            ) entries WHERE balance < :low AND balance - micro >= :low""",
+            low=LOW_MICRO,
+        )
+        assert rows("SELECT count(*) FROM webhook_deliveries WHERE event = 'credits.low'") == falls
 
     @invariant()
     def jobs_that_have_ended_hold_nothing(self) -> None:
