@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from api.auth import authenticate, caller
 from api.credit_schemas import DryRunQuery, QuoteBody, ReceiptBody
-from api.idempotency import once_by_id, once_of
+from api.idempotency import once_by_id, once_of, take_once
 from api.preferences import preferred_wait_s
 from api.problems import ERROR_RESPONSES
 from api.rate_limits import count_lines
@@ -21,8 +21,7 @@ from api.submission import read_submission
 from api.waiting import job_waits
 from core import idempotency, jobs
 from core.database import transaction
-from core.errors import InkqueueError
-from core.idempotency import AlreadySubmitted, Earlier, Once
+from core.idempotency import Earlier, Once
 from core.job_views import JobFilter, JobView, image_page, job_view, list_jobs
 from core.prices import held_lines
 from core.quotes import quote
@@ -92,25 +91,8 @@ def _submit(once: Once | None) -> Response:
 
 
 def _taken_once(once: Once | None, take: Callable[[], str]) -> Response:
-    if (earlier := _earlier(once)) is not None:
-        return _replay(earlier)
-    try:
-        job_id = take()
-    except AlreadySubmitted as already:
-        return _replay(already.earlier)
-    except InkqueueError:
-        # Whoever sent the same at the same time may have been taken, with the last credits or the last room.
-        if (earlier := _earlier(once)) is None:
-            raise
-        return _replay(earlier)
-    return _submitted(job_id)
-
-
-def _earlier(once: Once | None) -> Earlier | None:
-    if once is None:
-        return None
-    with transaction() as connection:
-        return idempotency.find(connection, caller().account_id, once)
+    taken = take_once(caller().account_id, once, take)
+    return _replay(taken) if isinstance(taken, Earlier) else _submitted(taken)
 
 
 def _replay(earlier: Earlier) -> Response:
