@@ -8,11 +8,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
-from api.request_schemas import DEFAULT_WEBHOOK_EVENTS, JobId, Sent, WebhookEventName, WebhookUrl
+from api.pages import Page
+from api.request_schemas import DEFAULT_JOB_EVENTS, JobEventName, JobId, Sent, WebhookUrl
 from core.errors import NotFound
 from core.webhook_deliveries import Attempt, Delivery
 from core.webhook_endpoints import Endpoint
 
+#: What an endpoint may hear of: all jobs of the account, and the account itself.
+EndpointEventName = JobEventName | Literal["credits.low"]
+DEFAULT_ENDPOINT_EVENTS: list[EndpointEventName] = [*DEFAULT_JOB_EVENTS, "credits.low"]
 DeliveryStatusName = Literal["pending", "delivered", "failed", "superseded"]
 _ENDPOINT_ID = r"^whe_[0-9a-z]{26}$"
 _DELIVERY_ID = r"^whd_[0-9a-z]{26}$"
@@ -47,7 +51,7 @@ class NewEndpointBody(Sent):
     """A new endpoint."""
 
     url: WebhookUrl
-    events: list[WebhookEventName] = Field(DEFAULT_WEBHOOK_EVENTS, min_length=1)
+    events: list[EndpointEventName] = Field(DEFAULT_ENDPOINT_EVENTS, min_length=1)
     include_text: bool = Field(False, description="Whether the text read comes with the end, cut to fit 20 KB.")
 
 
@@ -55,7 +59,7 @@ class EndpointChangeBody(Sent):
     """What is to change of an endpoint."""
 
     url: WebhookUrl | None = None
-    events: list[WebhookEventName] | None = Field(None, min_length=1)
+    events: list[EndpointEventName] | None = Field(None, min_length=1)
     include_text: bool | None = None
     enabled: bool | None = Field(None, description="True sends again to an endpoint that was disabled.")
 
@@ -198,13 +202,8 @@ class DeliveryBody(BaseModel):
         )
 
 
-class DeliveryListBody(BaseModel):
+class DeliveryListBody(Page[DeliveryBody, str]):
     """A page of deliveries, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[DeliveryBody]
-    has_more: bool
-    next_cursor: str | None
 
 
 class ReplayedBody(BaseModel):
