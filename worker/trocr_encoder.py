@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DeiTModel, ViTModel
 
 from worker.recognizer import GroupSize, LinePixels
 from worker.trocr_checkpoint import Checkpoint
 from worker.trocr_graphs import FixedShapes, powers_of_two
 from worker.trocr_pixels import DevicePixels
+from worker.trocr_vit import VitEncoder
 
 #: So few lines do not fill a GPU; its time goes into starting kernels.
 _LEAST_ON_CUDA = 4
@@ -30,6 +33,7 @@ class CpuEncoder:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
+        self._states = _States(checkpoint)
         cores = torch.get_num_threads()
         #: How many lines are best encoded together: as many as there are cores.
         self.group_size = GroupSize(least=cores, most=cores)
@@ -46,7 +50,7 @@ class CpuEncoder:
 
     def _encoded_alone(self, line: LinePixels) -> Tensor:
         with torch.inference_mode():
-            return _through(self._checkpoint, self._checkpoint.preprocessed([line]))
+            return self._states(self._checkpoint.preprocessed([line]))
 
 
 class CudaEncoder:
@@ -59,6 +63,7 @@ class CudaEncoder:
 
     def __init__(self, checkpoint: Checkpoint, *, most_lines: int) -> None:
         self._checkpoint = checkpoint
+        self._states = _States(checkpoint)
         #: How many lines are best encoded together: a few take as long as one.
         self.group_size = GroupSize(least=min(_LEAST_ON_CUDA, most_lines), most=most_lines)
         self._on_device = DevicePixels.of(checkpoint)
@@ -74,12 +79,25 @@ class CudaEncoder:
         return self._shapes(len(lines))[: len(lines)]
 
     def _first_encoded(self, count: int) -> Tensor:
-        return _through(self._checkpoint, self._pixel_values[:count])
+        return self._states(self._pixel_values[:count])
 
 
-def _through(checkpoint: Checkpoint, pixel_values: Tensor) -> Tensor:
-    model = checkpoint.model
-    states = model.encoder(pixel_values=pixel_values).last_hidden_state.to(checkpoint.decoder.dtype)
-    projection = getattr(model, "enc_to_dec_proj", None)
-    encoded: Tensor = states if projection is None else projection(states)
-    return encoded
+class _States:
+    """What a checkpoint's decoder looks at, for pictures that are ready."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        model: Any = checkpoint.model
+        self._encoder = _encoder_of(checkpoint.model)
+        self._dtype = checkpoint.decoder.dtype
+        self._projection = getattr(model, "enc_to_dec_proj", None)
+
+    def __call__(self, pixel_values: Tensor) -> Tensor:
+        """Encode pictures, (lines, 3, H, W); gives (lines, source_length, width) in the decoder's dtype."""
+        states = self._encoder(pixel_values).to(self._dtype)
+        return states if self._projection is None else self._projection(states)
+
+
+def _encoder_of(model: Any) -> Callable[[Tensor], Tensor]:
+    if isinstance(model.encoder, ViTModel | DeiTModel):
+        return VitEncoder(model.encoder)
+    return lambda pixel_values: model.encoder(pixel_values=pixel_values).last_hidden_state

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import DeiTModel, ViTModel
+from transformers import DeiTConfig, DeiTModel, ViTConfig, ViTModel
 
 from tests.real_lines import real_lines
 from tests.trocr_models import BUNDLED, Shape, generated, read_all, save_random_model, some_lines
@@ -15,6 +16,7 @@ from worker.recognizer import LineRequest
 from worker.trocr import TrocrRecognizer, load_trocr
 from worker.trocr_graphs import FixedShapes, powers_of_two
 from worker.trocr_pixels import DevicePixels
+from worker.trocr_vit import VitEncoder
 
 LIMIT = 24
 
@@ -66,6 +68,21 @@ def test_pictures_resized_by_the_device_are_those_of_the_processor(
     levels = (pixels.preprocessed(lines) - checkpoint.preprocessed(lines)).abs() * 255 / 2
     assert levels.max() <= 2.01
     assert levels.mean() < 0.1
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+@pytest.mark.parametrize(("encoder", "config"), [(ViTModel, ViTConfig), (DeiTModel, DeiTConfig)])
+def test_one_product_for_queries_keys_and_values_changes_nothing(encoder: Any, config: Any, qkv_bias: bool) -> None:
+    torch.manual_seed(5)
+    sizes = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 64}
+    model = encoder(config(**sizes, qkv_bias=qkv_bias)).eval()
+    pixel_values = torch.rand(3, 3, 64, 64)
+    with torch.inference_mode():
+        before = model(pixel_values=pixel_values).last_hidden_state
+        joined = VitEncoder(model)(pixel_values)
+        after = model(pixel_values=pixel_values).last_hidden_state
+    assert torch.allclose(joined, before, atol=1e-5)
+    assert torch.equal(after, before)
 
 
 def test_a_processor_that_keeps_the_aspect_ratio_is_left_to_itself() -> None:
