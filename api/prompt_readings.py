@@ -23,6 +23,8 @@ from core.transcript import rows_of
 
 #: OpenAI's clients give up after ten minutes.
 _LONGEST_WAIT_S = 600.0
+#: The status of an answer that nobody reads, as nginx has it in its log.
+CLIENT_CLOSED_REQUEST = 499
 #: How often a client's socket is looked at.
 _LOOK_S = 0.5
 #: A comment so often keeps proxies from closing a stream.
@@ -35,7 +37,7 @@ class Prompt:
 
     caller: Caller
     job_id: str
-    #: Under an `Idempotency-Key` its client may come back for it: then its going away does not cancel it.
+    #: Its client may come back for it: then its going away does not cancel it.
     may_come_back: bool
 
 
@@ -43,15 +45,17 @@ class ClientGone(Exception):
     """Nobody is there any more to be answered."""
 
 
-def submitted(caller: Caller, once: Once | None, new: Callable[[], NewJob]) -> Prompt:
+def submitted(caller: Caller, once: Once | None, new: Callable[[], NewJob], *, may_come_back: bool = False) -> Prompt:
     """Submit a job, or find the one that the same request submitted before.
 
     Args:
         caller: Who asks.
         once: Under what it is taken once.
         new: Reads and judges the request; not called for one that came before.
+        may_come_back: Whether its client may look for the answer later, also without a key.
     """
-    return Prompt(caller=caller, job_id=_job_of(caller, once, new), may_come_back=once is not None)
+    job_id = _job_of(caller, once, new)
+    return Prompt(caller=caller, job_id=job_id, may_come_back=may_come_back or once is not None)
 
 
 def _job_of(caller: Caller, once: Once | None, new: Callable[[], NewJob]) -> str:
@@ -108,9 +112,9 @@ def read_growing(prompt: Prompt, is_there: Callable[[], bool]) -> Generator[str 
     ear = Ear()
     sent, told_at = "", time.monotonic()
     with _waiting(prompt, is_there) as wait, job_waits().waking(prompt.job_id, ear):
-        yield ""
         found = _read(prompt)
         with live_texts().heard_by(ear, [image.id for image in found.images]):
+            yield ""
             while not found.status.terminal:
                 beginning = _beginning(found, ear)
                 if beginning.startswith(sent) and beginning != sent:
