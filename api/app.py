@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from werkzeug.wrappers import Response as PlainResponse
 
 from api.account_routes import account_routes
+from api.batch_routes import batch_routes
 from api.chat_routes import chat_routes
 from api.chat_schemas import ChatRequest
 from api.event_routes import event_routes
@@ -60,6 +61,7 @@ def create_app() -> OpenAPI:
         response_routes,
         ocr_routes,
         file_routes,
+        batch_routes,
         model_routes,
         account_routes,
         usage_routes,

@@ -51,4 +51,5 @@ def create_chat_completion() -> Response:
         whole = read_whole(prompt, is_there)
     except ClientGone:
         return Response(status=CLIENT_CLOSED_REQUEST)
-    return Response(ChatCompletionBody.of(whole, asked).model_dump_json(), mimetype="application/json")
+    body = ChatCompletionBody.of(whole, tier=asked.service_tier)
+    return Response(body.model_dump_json(), mimetype="application/json")

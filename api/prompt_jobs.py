@@ -19,7 +19,7 @@ from core.states import Mode, Priority
 _PAGE_LINES = 40
 
 
-def chat_job(request: ChatRequest, *, priority: Priority) -> NewJob:
+def chat_job(request: ChatRequest, *, priority: Priority, batch_id: str | None = None) -> NewJob:
     """Judge a chat request, and fetch its images.
 
     Raises:
@@ -31,10 +31,13 @@ def chat_job(request: ChatRequest, *, priority: Priority) -> NewJob:
         priority=priority,
         metadata=request.metadata or {},
         options=request.reading_options,
+        batch_id=batch_id,
     )
 
 
-def response_job(request: ResponseRequest, caller: Caller, *, priority: Priority) -> NewJob:
+def response_job(
+    request: ResponseRequest, caller: Caller, *, priority: Priority, batch_id: str | None = None
+) -> NewJob:
     """Judge a request for a response, and fetch its images.
 
     Raises:
@@ -51,6 +54,7 @@ def response_job(request: ResponseRequest, caller: Caller, *, priority: Priority
         priority=priority,
         metadata=request.metadata or {},
         options=request.reading_options,
+        batch_id=batch_id,
     )
 
 
@@ -82,6 +86,7 @@ def _job_of_lines(
     priority: Priority,
     metadata: dict[str, str],
     options: ReadingOptions,
+    batch_id: str | None,
 ) -> NewJob:
     """A job that reads images as one line each, for callers who want the text.
 
@@ -101,4 +106,5 @@ def _job_of_lines(
         metadata=metadata,
         images=judged(sent),
         reading=options,
+        batch_id=batch_id,
     )

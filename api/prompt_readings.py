@@ -16,6 +16,7 @@ from core.accounts import Caller
 from core.database import transaction
 from core.errors import AlreadyFinished, Canceled, Gone, NotFound, RateLimited, Superseded, Unavailable
 from core.idempotency import AlreadySubmitted, Once
+from core.job_views import job_version
 from core.jobs import NewJob
 from core.readings import Reading, reading
 from core.states import Status
@@ -85,9 +86,9 @@ def read_whole(prompt: Prompt, is_there: Callable[[], bool]) -> Reading:
         InkqueueError: Why an image could not be read.
     """
     with _waiting(prompt, is_there) as wait:
-        while not (found := _read(prompt)).status.terminal:
+        while not _has_ended(prompt):
             wait.pause()
-    return _all_read(found)
+    return all_read(_read(prompt))
 
 
 def read_growing(prompt: Prompt, is_there: Callable[[], bool]) -> Generator[str | None, None, Reading]:
@@ -125,7 +126,7 @@ def read_growing(prompt: Prompt, is_there: Callable[[], bool]) -> Generator[str 
                     told_at = time.monotonic()
                 if wait.hear(ear):
                     found = _read(prompt)
-    whole = _all_read(found)
+    whole = all_read(found)
     if not whole.text.startswith(sent):
         raise Superseded(f"a line was read again and differs from what was streamed: GET /v1/jobs/{prompt.job_id}")
     if whole.text != sent:
@@ -184,6 +185,12 @@ def _waiting(prompt: Prompt, is_there: Callable[[], bool]) -> Iterator[_Wait]:
         raise
 
 
+def _has_ended(prompt: Prompt) -> bool:
+    with transaction() as connection:
+        _, status = job_version(connection, prompt.caller, prompt.job_id)
+    return status.terminal
+
+
 def _read(prompt: Prompt) -> Reading:
     with transaction() as connection:
         return reading(connection, prompt.caller, prompt.job_id)
@@ -200,7 +207,13 @@ def _beginning(found: Reading, ear: Ear) -> str:
     return rows_of(rows)
 
 
-def _all_read(found: Reading) -> Reading:
+def all_read(found: Reading) -> Reading:
+    """A reading whose images were all read.
+
+    Raises:
+        Canceled: They were not.
+        InkqueueError: Why the first one could not be read.
+    """
     failed = next((image for image in found.images if image.error is not None), None)
     if failed is not None and failed.error is not None:
         message = failed.error.message

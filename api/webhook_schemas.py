@@ -43,11 +43,15 @@ class DeliveryPath(BaseModel):
     delivery_id: Annotated[str, AfterValidator(_possible_delivery)]
 
 
+#: What an endpoint can hear of; a job's own webhook hears of the job only.
+EndpointEventName = WebhookEventName | Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
+
+
 class NewEndpointBody(Sent):
     """A new endpoint."""
 
     url: WebhookUrl
-    events: list[WebhookEventName] = Field(DEFAULT_WEBHOOK_EVENTS, min_length=1)
+    events: list[EndpointEventName] = Field([*DEFAULT_WEBHOOK_EVENTS], min_length=1)
     include_text: bool = Field(False, description="Whether the text read comes with the end, cut to fit 20 KB.")
 
 
@@ -55,7 +59,7 @@ class EndpointChangeBody(Sent):
     """What is to change of an endpoint."""
 
     url: WebhookUrl | None = None
-    events: list[WebhookEventName] | None = Field(None, min_length=1)
+    events: list[EndpointEventName] | None = Field(None, min_length=1)
     include_text: bool | None = None
     enabled: bool | None = Field(None, description="True sends again to an endpoint that was disabled.")
 

@@ -98,13 +98,13 @@ def take_room(connection: Connection, caller: Caller, *, stored_bytes: int) -> N
     take_storage(connection, caller.account_id, stored_bytes)
 
 
-def take_storage(connection: Connection, account_id: str, stored_bytes: int) -> None:
-    """Count bytes that an account stores.
+def take_storage(connection: Connection, account_id: str, stored_bytes: int, *, limited: bool = True) -> None:
+    """Count bytes that an account stores; what the service writes for it is counted, and never refused.
 
     Raises:
         RateLimited: There is no room until it deletes something.
     """
-    limit = settings().max_stored_bytes
+    limit = settings().max_stored_bytes if limited else 0
     stored = connection.execute(
         update(AccountRow)
         .where(AccountRow.id == account_id)
