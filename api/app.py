@@ -19,7 +19,7 @@ from api.key_routes import key_routes
 from api.model_routes import model_routes
 from api.ocr_routes import ocr_routes
 from api.ocr_schemas import OcrRequest
-from api.openapi import describe_json, describe_submission
+from api.openapi import describe_json, describe_submission, describe_upload
 from api.problems import malformed, register_error_handlers
 from api.rate_limits import register_rate_limit_headers
 from api.request_log import register_request_log
@@ -73,6 +73,7 @@ def create_app() -> OpenAPI:
     describe_json(app, "/v1/chat/completions", ChatRequest)
     describe_json(app, "/v1/responses", ResponseRequest)
     describe_json(app, "/v1/ocr", OcrRequest)
+    describe_upload(app, "/v1/files")
     app.add_url_rule("/openapi.json", "openapi_json", lambda: _openapi(app))
     app.add_url_rule("/docs", "docs", _docs)
     return app
