@@ -66,8 +66,10 @@ def turn(batch: Batch) -> bool:
     with transaction() as connection:
         due = batches.is_due(connection, batch)
         batch_requests.settle(connection, batch)
-    if batch.status is BatchStatus.CANCELLING or due:
-        return _give_up(batch, BatchStatus.EXPIRED if due else BatchStatus.CANCELLED)
+    if batch.status is BatchStatus.CANCELLING:
+        return _give_up(batch, BatchStatus.CANCELLED)
+    if due:
+        return _give_up(batch, BatchStatus.EXPIRED)
     return _submit_more(batch)
 
 
@@ -113,8 +115,8 @@ def _submit_more(batch: Batch) -> bool:
         _log.info("a batch waits", batch=batch.id, why=exc.message)
         return False
     except NotFound:
-        _log.warning("the file of a batch was deleted while it was read", batch=batch.id)
-        return _finish_when_read(batch, open_requests)
+        _log.warning("a batch is cancelled: its file was deleted while it was read", batch=batch.id)
+        return _give_up(batch, BatchStatus.CANCELLED)
     with transaction() as connection:
         batches.advance(connection, batch, next_byte=lines[-1].ends_at, next_line=lines[-1].number + 1)
     return True

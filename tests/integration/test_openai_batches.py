@@ -17,6 +17,7 @@ import pytest
 from openai.types import Batch
 from sqlalchemy import update
 
+from api import batch_work
 from api.clerk import work_once
 from core import batch_requests, batches
 from core.database import transaction
@@ -244,6 +245,19 @@ def test_a_batch_is_cancelled_and_what_was_read_is_kept(client: openai.OpenAI, b
     assert counts(batch) == (20, len(answers), len(errors))
     assert {line["error"]["code"] for line in errors.values()} == {"batch_cancelled"}
     assert rows("SELECT held_micro FROM accounts") == [(0,)]
+    assert_ledger_balances()
+
+
+def test_a_batch_whose_file_is_deleted_is_cancelled(
+    client: openai.OpenAI, brake: Brake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_work, "_MOST_OPEN", 1)
+    batch = create(client, *[chat(f"line-{n}") for n in range(100)])
+    wait_until(lambda: rows("SELECT count(*) FROM batch_requests") == [(64,)])
+    client.files.delete(batch.input_file_id)
+    brake.allow(10_000)
+    batch = ended(client, batch)
+    assert (batch.status, counts(batch)) == ("cancelled", (100, 64, 0))
     assert_ledger_balances()
 
 
