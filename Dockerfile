@@ -1,4 +1,4 @@
-# Two images: "api" (also for migrate and courier; no torch) and "worker". Builds with engine 20.10 and newer.
+# Two images: "api" (also for migrate, courier and clerk; no torch) and "worker". Builds with engine 20.10 and newer.
 
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from werkzeug.wrappers import Response as PlainResponse
 
 from api.account_routes import account_routes
+from api.batch_routes import batch_routes
 from api.chat_routes import chat_routes
 from api.chat_schemas import ChatRequest
 from api.event_routes import event_routes
@@ -16,10 +17,14 @@ from api.health_routes import health_routes
 from api.job_routes import job_routes
 from api.key_routes import key_routes
 from api.model_routes import model_routes
-from api.openapi import describe_json, describe_submission
+from api.ocr_routes import ocr_routes
+from api.ocr_schemas import OcrRequest
+from api.openapi import describe_json, describe_submission, describe_upload
 from api.problems import malformed, register_error_handlers
 from api.rate_limits import register_rate_limit_headers
 from api.request_log import register_request_log
+from api.response_routes import response_routes
+from api.response_schemas import ResponseRequest
 from api.schemas import ErrorBody
 from api.usage_routes import usage_routes
 from api.webhook_routes import webhook_routes
@@ -53,7 +58,10 @@ def create_app() -> OpenAPI:
         event_routes,
         webhook_routes,
         chat_routes,
+        response_routes,
+        ocr_routes,
         file_routes,
+        batch_routes,
         model_routes,
         account_routes,
         usage_routes,
@@ -63,6 +71,9 @@ def create_app() -> OpenAPI:
         app.register_api(routes)
     describe_submission(app)
     describe_json(app, "/v1/chat/completions", ChatRequest)
+    describe_json(app, "/v1/responses", ResponseRequest)
+    describe_json(app, "/v1/ocr", OcrRequest)
+    describe_upload(app, "/v1/files")
     app.add_url_rule("/openapi.json", "openapi_json", lambda: _openapi(app))
     app.add_url_rule("/docs", "docs", _docs)
     return app

@@ -6,7 +6,6 @@ from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
 from api.auth import authenticate, caller
-from api.chat_jobs import chat_job
 from api.chat_schemas import ChatCompletionBody, ChatRequest
 from api.chat_stream import chat_stream
 from api.client_socket import presence_of
@@ -15,12 +14,10 @@ from api.idempotency import once_of
 from api.json_bodies import read_json
 from api.openai_schemas import priority_of
 from api.problems import ERROR_RESPONSES, speak_as_openai
-from api.prompt_readings import ClientGone, read_whole, submitted
+from api.prompt_jobs import chat_job
+from api.prompt_readings import CLIENT_CLOSED_REQUEST, ClientGone, read_whole, submitted
 from core.database import transaction
 from core.readings import reading
-
-#: Nobody reads this answer; nginx calls it so in its log.
-_CLIENT_CLOSED_REQUEST = 499
 
 chat_routes = APIBlueprint(
     "chat",
@@ -53,5 +50,6 @@ def create_chat_completion() -> Response:
     try:
         whole = read_whole(prompt, is_there)
     except ClientGone:
-        return Response(status=_CLIENT_CLOSED_REQUEST)
-    return Response(ChatCompletionBody.of(whole, asked).model_dump_json(), mimetype="application/json")
+        return Response(status=CLIENT_CLOSED_REQUEST)
+    body = ChatCompletionBody.of(whole, tier=asked.service_tier)
+    return Response(body.model_dump_json(), mimetype="application/json")

@@ -238,8 +238,8 @@ class ChatCompletionBody(BaseModel):
     ocr: OcrBody
 
     @classmethod
-    def of(cls, reading: Reading, request: ChatRequest) -> ChatCompletionBody:
-        """Render what was read for a request."""
+    def of(cls, reading: Reading, *, tier: ServiceTier | None = None) -> ChatCompletionBody:
+        """Render what was read for a request of this tier."""
         return cls(
             id=chat_id(reading.job_id),
             created=int(reading.created_at.timestamp()),
@@ -247,12 +247,12 @@ class ChatCompletionBody(BaseModel):
             choices=[
                 ChoiceBody(
                     message=ChatMessageBody(content=reading.text),
-                    logprobs=LogprobsBody.of(reading) if request.logprobs else None,
+                    logprobs=LogprobsBody.of(reading) if reading.has_tokens else None,
                     finish_reason=finish_reason(reading),
                 )
             ],
             usage=ChatUsageBody.of(reading),
-            service_tier=tier_told(request.service_tier),
+            service_tier=tier_told(tier),
             metadata=reading.metadata or None,
             ocr=OcrBody.of(reading),
         )

@@ -55,6 +55,18 @@ def describe_json(app: OpenAPI, path: str, model: type[BaseModel]) -> None:
     operation["parameters"] = [*operation.get("parameters", []), _IDEMPOTENCY_KEY]
 
 
+def describe_upload(app: OpenAPI, path: str) -> None:
+    """Add the form of `POST /v1/files` to the application's description."""
+    fields = {
+        "file": _FILE,
+        "purpose": {"type": "string", "enum": ["batch", "vision", "user_data"]},
+        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+        "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2_592_000},
+    }
+    form = {"schema": {"type": "object", "properties": fields, "required": ["file", "purpose"]}}
+    app.api_doc["paths"][path]["post"]["requestBody"] = {"required": True, "content": {"multipart/form-data": form}}
+
+
 def _bodies(options: dict[str, Any]) -> dict[str, Any]:
     files = {"image": {"type": "array", "items": _FILE, "minItems": 1}}
     return {

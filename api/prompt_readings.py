@@ -17,6 +17,7 @@ from core.accounts import Caller
 from core.database import transaction
 from core.errors import AlreadyFinished, Canceled, Gone, NotFound, RateLimited, Superseded, Unavailable
 from core.idempotency import Earlier, Once
+from core.job_views import job_version
 from core.jobs import NewJob
 from core.readings import Reading, reading
 from core.states import Status
@@ -24,6 +25,8 @@ from core.transcript import rows_of
 
 #: OpenAI's clients give up after ten minutes.
 _LONGEST_WAIT_S = 600.0
+#: The status of an answer that nobody reads, as nginx has it in its log.
+CLIENT_CLOSED_REQUEST = 499
 #: How often a client's socket is looked at.
 _LOOK_S = 0.5
 #: A comment so often keeps proxies from closing a stream.
@@ -36,7 +39,7 @@ class Prompt:
 
     caller: Caller
     job_id: str
-    #: Under an `Idempotency-Key` its client may come back for it: then its going away does not cancel it.
+    #: Its client may come back for it: then its going away does not cancel it.
     may_come_back: bool
 
 
@@ -44,15 +47,17 @@ class ClientGone(Exception):
     """Nobody is there any more to be answered."""
 
 
-def submitted(caller: Caller, once: Once | None, new: Callable[[], NewJob]) -> Prompt:
+def submitted(caller: Caller, once: Once | None, new: Callable[[], NewJob], *, may_come_back: bool = False) -> Prompt:
     """Submit a job, or find the one that the same request submitted before.
 
     Args:
         caller: Who asks.
         once: Under what it is taken once.
         new: Reads and judges the request; not called for one that came before.
+        may_come_back: Whether its client may look for the answer later, also without a key.
     """
-    return Prompt(caller=caller, job_id=_job_of(caller, once, new), may_come_back=once is not None)
+    job_id = _job_of(caller, once, new)
+    return Prompt(caller=caller, job_id=job_id, may_come_back=may_come_back or once is not None)
 
 
 def _job_of(caller: Caller, once: Once | None, new: Callable[[], NewJob]) -> str:
@@ -78,9 +83,9 @@ def read_whole(prompt: Prompt, is_there: Callable[[], bool]) -> Reading:
         InkqueueError: Why an image could not be read.
     """
     with _waiting(prompt, is_there) as wait:
-        while not (found := _read(prompt)).status.terminal:
+        while not _has_ended(prompt):
             wait.pause()
-    return _all_read(found)
+    return all_read(_read(prompt))
 
 
 def read_growing(prompt: Prompt, is_there: Callable[[], bool]) -> Generator[str | None, None, Reading]:
@@ -105,9 +110,9 @@ def read_growing(prompt: Prompt, is_there: Callable[[], bool]) -> Generator[str 
     ear = Ear()
     sent, told_at = "", time.monotonic()
     with _waiting(prompt, is_there) as wait, job_waits().waking(prompt.job_id, ear):
-        yield ""
         found = _read(prompt)
         with live_texts().heard_by(ear, [image.id for image in found.images]):
+            yield ""
             while not found.status.terminal:
                 beginning = _beginning(found, ear)
                 if beginning.startswith(sent) and beginning != sent:
@@ -118,7 +123,7 @@ def read_growing(prompt: Prompt, is_there: Callable[[], bool]) -> Generator[str 
                     told_at = time.monotonic()
                 if wait.hear(ear):
                     found = _read(prompt)
-    whole = _all_read(found)
+    whole = all_read(found)
     if not whole.text.startswith(sent):
         raise Superseded(f"a line was read again and differs from what was streamed: GET /v1/jobs/{prompt.job_id}")
     if whole.text != sent:
@@ -177,6 +182,12 @@ def _waiting(prompt: Prompt, is_there: Callable[[], bool]) -> Iterator[_Wait]:
         raise
 
 
+def _has_ended(prompt: Prompt) -> bool:
+    with transaction() as connection:
+        _, status = job_version(connection, prompt.caller, prompt.job_id)
+    return status.terminal
+
+
 def _read(prompt: Prompt) -> Reading:
     with transaction() as connection:
         return reading(connection, prompt.caller, prompt.job_id)
@@ -193,7 +204,13 @@ def _beginning(found: Reading, ear: Ear) -> str:
     return rows_of(rows)
 
 
-def _all_read(found: Reading) -> Reading:
+def all_read(found: Reading) -> Reading:
+    """A reading whose images were all read.
+
+    Raises:
+        Canceled: They were not.
+        InkqueueError: Why the first one could not be read.
+    """
     failed = next((image for image in found.images if image.error is not None), None)
     if failed is not None and failed.error is not None:
         message = failed.error.message

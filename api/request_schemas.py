@@ -101,7 +101,12 @@ _JOB_ID = r"^job_[0-9a-z]{26}$"
 JobId = Annotated[str, Field(pattern=_JOB_ID)]
 
 
-def _possible(job_id: str) -> str:
+def possible_job_id(job_id: str) -> str:
+    """A job's id as it could have been given out.
+
+    Raises:
+        NotFound: It could not.
+    """
     # Such an id was never given out: it is unknown like any other, and Postgres need not be asked.
     if not re.match(_JOB_ID, job_id):
         raise NotFound(f"there is no job {job_id}")
@@ -111,7 +116,7 @@ def _possible(job_id: str) -> str:
 class JobPath(BaseModel):
     """A job's id in the path."""
 
-    job_id: Annotated[str, AfterValidator(_possible)] = Field(description="As in the job's `id`.")
+    job_id: Annotated[str, AfterValidator(possible_job_id)] = Field(description="As in the job's `id`.")
 
 
 #: An id that a caller gives a job; it can not be taken for one of ours.

@@ -14,8 +14,12 @@ from core.errors import NotFound
 from core.webhook_deliveries import Attempt, Delivery
 from core.webhook_endpoints import Endpoint
 
-#: What an endpoint may hear of: all jobs of the account, and the account itself.
-EndpointEventName = JobEventName | Literal["credits.low"]
+#: What an endpoint may hear of: all jobs and batches of the account, and the account itself.
+EndpointEventName = (
+    JobEventName
+    | Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
+    | Literal["credits.low"]
+)
 DEFAULT_ENDPOINT_EVENTS: list[EndpointEventName] = [*DEFAULT_JOB_EVENTS, "credits.low"]
 DeliveryStatusName = Literal["pending", "delivered", "failed", "superseded"]
 _ENDPOINT_ID = r"^whe_[0-9a-z]{26}$"

@@ -10,6 +10,9 @@ WORKER_COMMAND = [sys.executable, "-m", "worker.main"]
 #: Sweeps: gives back what was lost, and delivers what is due.
 COURIER_COMMAND = [sys.executable, "-m", "worker.courier"]
 
+#: Takes batches from their file to their results.
+CLERK_COMMAND = [sys.executable, "-m", "api.clerk"]
+
 
 def api_command(host: str, port: int) -> list[str]:
     """The HTTP server; all but its address is set in `api/server.py`, from the settings."""

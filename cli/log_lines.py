@@ -12,7 +12,15 @@ from typing import TextIO
 _NAME_WIDTH = len("inkqueue")
 
 #: ANSI foreground colours, told apart on light and on dark ground; `inkqueue` itself is bold.
-_COLOURS = {"inkqueue": "1", "postgres": "34", "valkey": "35", "api": "32", "worker": "36", "courier": "33"}
+_COLOURS = {
+    "inkqueue": "1",
+    "postgres": "34",
+    "valkey": "35",
+    "api": "32",
+    "worker": "36",
+    "courier": "33",
+    "clerk": "94",
+}
 
 
 class LogLines:

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from cli.accounts import accounts_commands, keys
 from cli.audit import audit
-from cli.commands import COURIER_COMMAND, WORKER_COMMAND, api_command
+from cli.commands import CLERK_COMMAND, COURIER_COMMAND, WORKER_COMMAND, api_command
 from cli.credits import credits
 from cli.retention import retention
 from cli.state_dir import DEFAULT_STATE_DIR
@@ -88,6 +88,12 @@ def worker() -> None:
 def courier() -> None:
     """Run a courier: give back what lost workers held, and repair what was lost between processes."""
     _become(COURIER_COMMAND)
+
+
+@app.command()
+def clerk() -> None:
+    """Run a clerk: take batches from their file to their results."""
+    _become(CLERK_COMMAND)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cli.child import Program
-from cli.commands import COURIER_COMMAND, WORKER_COMMAND, api_command, bracketed
+from cli.commands import CLERK_COMMAND, COURIER_COMMAND, WORKER_COMMAND, api_command, bracketed
 from cli.embedded import EmbeddedServer
 from cli.embedded_postgres import EmbeddedPostgres
 from cli.embedded_valkey import EmbeddedValkey
@@ -60,7 +60,7 @@ def up(*, host: str, port: int, state_dir: Path, model: str | None) -> None:
             _start_servers(supervisor, log, state, sockets)
             _set_environment(state, model)
             key = _meanwhile(supervisor, lambda: _open_database(state, log), "Opening the database")
-            log.say("starting api, worker and courier; the models take a while to load")
+            log.say("starting api, worker, courier and clerk; the models take a while to load")
             _start_service(supervisor, host, port)
             _await_service(supervisor, log, address)
             log.show(_meanwhile(supervisor, lambda: _greet(address, key, state), "Reading the sample"))
@@ -133,6 +133,7 @@ def _open_database(state: StateDir, log: LogLines) -> str:
 def _start_service(supervisor: Supervisor, host: str, port: int) -> None:
     # What is started last is ended first: the door closes before those who work behind it.
     supervisor.start(Program(name="courier", command=lambda: COURIER_COMMAND))
+    supervisor.start(Program(name="clerk", command=lambda: CLERK_COMMAND))
     supervisor.start(Program(name="worker", command=lambda: WORKER_COMMAND, grace_s=_WORKER_GRACE_S))
     supervisor.start(Program(name="api", command=lambda: api_command(host, port), grace_s=_API_GRACE_S))
 

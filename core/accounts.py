@@ -236,6 +236,27 @@ def caller_of(connection: Connection, key: str) -> Caller:
     return Caller(account_id=row.account_id, key_id=row.id, scopes=frozenset(row.scopes), limits=row.limits)
 
 
+def caller_of_key(connection: Connection, key_id: str) -> Caller:
+    """Whoever holds the key of this id, for what it began and others go on with.
+
+    Raises:
+        InvalidApiKey: The key was revoked or has expired, or the account is suspended.
+    """
+    row = connection.execute(
+        select(KeyRow.account_id, KeyRow.id, KeyRow.scopes, KeyRow.limits)
+        .join(AccountRow, AccountRow.id == KeyRow.account_id)
+        .where(
+            KeyRow.id == key_id,
+            KeyRow.revoked_at.is_(None),
+            or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > func.now()),
+            AccountRow.suspended_at.is_(None),
+        )
+    ).one_or_none()
+    if row is None:
+        raise InvalidApiKey("the API key has expired or was revoked, or its account is suspended")
+    return Caller(account_id=row.account_id, key_id=row.id, scopes=frozenset(row.scopes), limits=row.limits)
+
+
 def _note_use(connection: Connection, key_id: str) -> None:
     # A key whose totals are just being moved is used anyway: waiting for it here would slow down every request.
     free = select(KeyRow.id).where(KeyRow.id == key_id).with_for_update(skip_locked=True, key_share=True)

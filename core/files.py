@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any
@@ -19,6 +19,8 @@ from core.storage import image_store
 from core.stored_bytes import count_for_account
 from core.tables import FileRow
 
+#: Of files that batches write.
+OUTPUT_PURPOSE = "batch_output"
 _ROOT = "files"
 #: A file is stored before its row; without a row it is an orphan only after so long.
 _ORPHAN_AGE = timedelta(hours=6)
@@ -41,7 +43,7 @@ class StoredFile:
 
 def store(
     account_id: str,
-    data: IO[bytes] | Iterable[bytes],
+    data: IO[bytes],
     *,
     purpose: str,
     filename: str,
@@ -69,7 +71,7 @@ def store(
                 )
                 .returning(FileRow.__table__)
             ).one()
-            admission.take_storage(connection, account_id, size_bytes)
+            admission.take_storage(connection, account_id, size_bytes, limited=purpose != OUTPUT_PURPOSE)
     except Exception:
         delete_bytes([file_id])
         raise

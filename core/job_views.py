@@ -153,7 +153,10 @@ def list_jobs(
 ) -> tuple[JobView, ...]:
     """The caller's jobs, newest first, without their images; `before` is the id of the last one of the page before."""
     query = select(JobRow.__table__).where(
-        JobRow.account_id == caller.account_id, JobRow.deleted_at.is_(None), *(wanted or JobFilter()).conditions()
+        JobRow.account_id == caller.account_id,
+        JobRow.deleted_at.is_(None),
+        JobRow.batch_id.is_(None),
+        *(wanted or JobFilter()).conditions(),
     )
     if before is not None:
         query = query.where(JobRow.id < before)

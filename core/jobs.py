@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -66,6 +66,8 @@ class NewJob:
     #: The job whose unread images these are.
     retry_of: str | None = None
     reading: ReadingOptions = field(default_factory=ReadingOptions)
+    #: The batch whose requests it reads.
+    batch_id: str | None = None
 
     @property
     def stored_bytes(self) -> int:
@@ -73,13 +75,20 @@ class NewJob:
         return sum(len(image.data) for image in self.images)
 
 
-def submit(caller: Caller, new: NewJob, *, once: Once | None = None) -> str:
+def submit(
+    caller: Caller,
+    new: NewJob,
+    *,
+    once: Once | None = None,
+    also: Callable[[Connection, str], None] | None = None,
+) -> str:
     """Store a job's images, then its rows and its hold in one transaction, then send tickets; return its id.
 
     Args:
         caller: Who submits.
         new: What.
         once: Under what it is taken once, however often it is sent.
+        also: What else is to be true with it: called with the transaction and the job's id.
 
     Raises:
         AlreadySubmitted: The same submission was taken before.
@@ -110,6 +119,8 @@ def submit(caller: Caller, new: NewJob, *, once: Once | None = None) -> str:
                 amount_micro=held_micro,
             )
             admission.take_room(connection, caller, stored_bytes=new.stored_bytes)
+            if also is not None:
+                also(connection, job_id)
     except Exception:
         job_files.delete_files(job_id)
         raise
@@ -153,6 +164,7 @@ def _insert(
             webhook_include_text=new.webhook.include_text if new.webhook else False,
             deadline_at=func.now() + timedelta(seconds=new.deadline_s) if new.deadline_s else None,
             retry_of=new.retry_of,
+            batch_id=new.batch_id,
         )
     )
     connection.execute(

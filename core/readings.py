@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -23,8 +23,7 @@ class Reading:
     created_at: datetime
     finished_at: datetime | None
     metadata: dict[str, str]
-    lines_charged: int
-    charged_micro: int
+    line_price_micro: int
     images: tuple[ImageView, ...]
 
     @property
@@ -38,6 +37,16 @@ class Reading:
         return [line for image in self.images for line in image.lines]
 
     @property
+    def lines_charged(self) -> int:
+        """Lines that are paid for: blank ones are free."""
+        return sum(Flag.BLANK not in line.flags for line in self.lines)
+
+    @property
+    def charged_micro(self) -> int:
+        """What they cost."""
+        return self.lines_charged * self.line_price_micro
+
+    @property
     def token_count(self) -> int:
         """Tokens that the model wrote."""
         return sum(line.token_count or 0 for line in self.lines)
@@ -48,11 +57,21 @@ class Reading:
         return any(Flag.TRUNCATED in line.flags for line in self.lines)
 
     @property
+    def has_tokens(self) -> bool:
+        """Whether its caller asked for the tokens."""
+        return any(line.pieces is not None for line in self.lines)
+
+    @property
     def tokens(self) -> tuple[Token, ...]:
         """What the text is made of, for callers who asked; each end of a row is certain."""
         rows = [tuple(token for line in image.lines for token in line.pieces or ()) for image in self.images]
         end_of_row = Token(text="\n", logprob=0.0)
         return tuple(token for place, row in enumerate(rows) for token in ((end_of_row, *row) if place else row))
+
+
+def part_of(whole: Reading, *, first_image: int, images: int) -> Reading:
+    """The reading of some images of a job, for whoever sent only these."""
+    return replace(whole, images=whole.images[first_image : first_image + images])
 
 
 def reading(connection: Connection, caller: Caller, job_id: str) -> Reading:
@@ -70,7 +89,6 @@ def reading(connection: Connection, caller: Caller, job_id: str) -> Reading:
         created_at=row.created_at,
         finished_at=row.finished_at,
         metadata=row.caller_metadata,
-        lines_charged=row.lines_charged,
-        charged_micro=row.charged_micro,
+        line_price_micro=row.line_price_micro,
         images=all_images(connection, job_id),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -61,10 +61,8 @@ class ImageStore:
             except FileNotFoundError as exc:
                 raise NotFound("the image is no longer stored") from exc
 
-    def put_stream(self, key: str, data: IO[bytes] | Iterable[bytes]) -> int:
-        """Write a file piece by piece, so that it need not fit into memory; its size.
-
-        The key must be a new one. What `data` raises leaves nothing behind.
+    def put_stream(self, key: str, data: IO[bytes]) -> int:
+        """Write a file piece by piece, so that it need not fit into memory; its size. The key must be a new one.
 
         Raises:
             Unavailable: The store does not answer or has no room.

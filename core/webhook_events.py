@@ -16,6 +16,11 @@ class EventType(StrEnum):
     FAILED = "job.failed"
     #: The caller gave the job up.
     CANCELED = "job.canceled"
+    #: A batch has ended, in one of four ways.
+    BATCH_COMPLETED = "batch.completed"
+    BATCH_FAILED = "batch.failed"
+    BATCH_EXPIRED = "batch.expired"
+    BATCH_CANCELLED = "batch.cancelled"
     #: The account's balance has fallen below its threshold.
     CREDITS_LOW = "credits.low"
     #: A trial, when somebody asks for it; nobody subscribes to it.

@@ -14,7 +14,7 @@ from core.ids import new_id
 from core.job_views import ErrorView, first_errors
 from core.settings import settings
 from core.states import Status
-from core.tables import JobRow, WebhookDeliveryRow, WebhookEndpointRow
+from core.tables import BatchRow, JobRow, WebhookDeliveryRow, WebhookEndpointRow
 from core.webhook_bodies import rfc3339
 from core.webhook_events import EventType
 
@@ -62,7 +62,11 @@ def announce(connection: Connection, job_ids: Collection[str]) -> None:
             WebhookEndpointRow,
             and_(WebhookEndpointRow.account_id == JobRow.account_id, WebhookEndpointRow.disabled_at.is_(None)),
         )
-        .where(JobRow.id.in_(job_ids), or_(JobRow.webhook_url.is_not(None), WebhookEndpointRow.id.is_not(None)))
+        .where(
+            JobRow.id.in_(job_ids),
+            JobRow.batch_id.is_(None),
+            or_(JobRow.webhook_url.is_not(None), WebhookEndpointRow.id.is_not(None)),
+        )
         .order_by(JobRow.id, WebhookEndpointRow.id)
     ).all()
     by_job: dict[str, list[Row[Any]]] = {}
@@ -74,6 +78,51 @@ def announce(connection: Connection, job_ids: Collection[str]) -> None:
     ]
     if deliveries:
         connection.execute(insert(WebhookDeliveryRow), deliveries)
+
+
+def announce_batch(connection: Connection, batch_id: str) -> None:
+    """Write a delivery of the present state of a batch for each endpoint of its account that wants to hear of it."""
+    batch = connection.execute(select(BatchRow.__table__).where(BatchRow.id == batch_id)).one()
+    event = EventType(f"batch.{batch.status}")
+    endpoints = connection.execute(
+        select(WebhookEndpointRow.id, WebhookEndpointRow.url).where(
+            WebhookEndpointRow.account_id == batch.account_id,
+            WebhookEndpointRow.disabled_at.is_(None),
+            WebhookEndpointRow.events.contains([event.value]),
+        )
+    ).all()
+    told = {
+        "account_id": batch.account_id,
+        "event": event,
+        "event_id": new_id("evt"),
+        "include_text": False,
+        "data": _batch_data(batch),
+    }
+    deliveries = [
+        told | {"id": new_id("whd"), "endpoint_id": row.id, "url": row.url, "target": row.id} for row in endpoints
+    ]
+    if deliveries:
+        connection.execute(insert(WebhookDeliveryRow), deliveries)
+
+
+def _batch_data(batch: Row[Any]) -> dict[str, Any]:
+    return {
+        "id": batch.id,
+        "object": "batch",
+        "status": batch.status,
+        "endpoint": batch.endpoint,
+        "input_file_id": batch.input_file_id,
+        "output_file_id": batch.output_file_id,
+        "error_file_id": batch.error_file_id,
+        "request_counts": {
+            "total": batch.requests_total,
+            "completed": batch.requests_completed,
+            "failed": batch.requests_failed,
+        },
+        "created_at": rfc3339(batch.created_at),
+        "metadata": batch.caller_metadata,
+        "urls": {"self": f"{settings().public_url}/v1/batches/{batch.id}"},
+    }
 
 
 def _deliveries(rows: Sequence[Row[Any]], error: ErrorView | None) -> list[dict[str, Any]]:

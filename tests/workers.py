@@ -18,6 +18,21 @@ from worker.recognizer import LinePixels, Recognizer
 from worker.transcription import Decoder, Transcription
 
 
+class Brake:
+    """Lets a recognizer make steps one by one."""
+
+    def __init__(self) -> None:
+        self._allowed = threading.Semaphore(0)
+        self.steps = 0
+
+    def allow(self, steps: int = 1) -> None:
+        self._allowed.release(steps)
+
+    def __call__(self) -> None:
+        assert self._allowed.acquire(timeout=30)
+        self.steps += 1
+
+
 @contextmanager
 def pumped(transcription: Transcription) -> Iterator[None]:
     """Start a pump whenever images wait, as tickets do."""

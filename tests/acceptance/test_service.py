@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import csv
+import json
 import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.openai_clients import client_of, data_url
 from tests.service import Service, running_service
 from tests.waiting import wait_until
 
@@ -118,3 +121,21 @@ def test_both_models_are_served_and_each_job_names_its_own(service: Service) -> 
         job = service.ended(service.submit(LINE, model=model))
         assert (job["status"], job["model"]) == ("succeeded", model)
         assert job["text"]
+
+
+def test_openais_client_streams_a_line_and_has_a_batch_read(service: Service) -> None:
+    key = service.http.headers["Authorization"].removeprefix("Bearer ")
+    image = {"type": "image_url", "image_url": {"url": data_url(LINE.read_bytes(), "image/jpeg")}}
+    body: Any = {"model": "trocr-tiny", "messages": [{"role": "user", "content": [image]}]}
+    request = {"custom_id": "line", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    with client_of(str(service.http.base_url).rstrip("/"), key) as client:
+        pieces = [chunk.choices[0].delta.content or "" for chunk in client.chat.completions.create(**body, stream=True)]
+        file = client.files.create(file=("batch.jsonl", json.dumps(request).encode()), purpose="batch")
+        batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+        wait_until(lambda: client.batches.retrieve(batch.id).status == "completed", timeout_s=60)
+        output_file_id = client.batches.retrieve(batch.id).output_file_id
+        assert output_file_id is not None
+        (answer,) = [json.loads(line) for line in client.files.content(output_file_id).text.splitlines()]
+    assert len([piece for piece in pieces if piece]) > 4
+    assert answer["response"]["body"]["choices"][0]["message"]["content"] == "".join(pieces)
+    assert answer["response"]["body"]["usage"]["ocr"] == {"lines": 1, "credits": 0.5}

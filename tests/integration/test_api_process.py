@@ -15,7 +15,8 @@ from core import accounts, outcomes
 from core.accounts import Caller
 from core.claims import claim
 from core.database import transaction
-from tests.domain import MODEL, new_caller, read, submit_lines
+from tests.domain import MODEL, new_caller, png, read, rows, submit_lines
+from tests.openai_clients import data_url
 from tests.waiting import wait_until
 
 THREADS = 16
@@ -104,3 +105,36 @@ def test_polls_and_streams_end_at_once_when_the_process_is_told_to_stop(
     for thread in waiting:
         thread.join(20)
     assert (time.monotonic() - began < 5, answers, told) == (True, [200], ["event: status"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_whose_client_goes_away_is_canceled(
+    api: tuple[subprocess.Popen[bytes], str, dict[str, str]], stream: bool
+) -> None:
+    _, address, headers = api
+    image = {"type": "image_url", "image_url": {"url": data_url(png())}}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": [image]}], "stream": stream}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{address}/v1/chat/completions", headers=headers, json=body, timeout=1)
+    wait_until(lambda: rows("SELECT status FROM jobs") == [("canceled",)])
+    assert rows("SELECT held_micro FROM accounts") == [(0,)]
+
+
+def test_a_chat_is_told_to_come_back_when_the_process_ends(
+    api: tuple[subprocess.Popen[bytes], str, dict[str, str]],
+) -> None:
+    process, address, headers = api
+    image = {"type": "image_url", "image_url": {"url": data_url(png())}}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": [image]}]}
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        answers.append(httpx.post(f"{address}/v1/chat/completions", headers=headers, json=body, timeout=60))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    wait_until(lambda: rows("SELECT status FROM jobs") == [("queued",)])
+    process.terminate()
+    asking.join(20)
+    assert (answers[0].status_code, answers[0].headers["Retry-After"]) == (503, "2")
+    assert rows("SELECT status FROM jobs") == [("canceled",)]

@@ -20,7 +20,7 @@ from tests.domain import MODEL, assert_ledger_balances, new_caller, png, rows
 from tests.fakes import FakeRecognizer
 from tests.openai_clients import client_of, data_url, new_key, serving
 from tests.waiting import wait_until
-from tests.workers import FakeDecoder, pumped, worker_of
+from tests.workers import Brake, FakeDecoder, pumped, worker_of
 
 LINE = data_url(png())
 
@@ -227,21 +227,6 @@ def test_a_picture_whose_pixels_do_not_decode_fails_by_name(client: openai.OpenA
     ):
         ask(client)
     assert (refused.value.code, refused.value.param) == ("invalid_image", "messages.1.content.1.image_url.url")
-
-
-class Brake:
-    """Lets a recognizer make steps one by one."""
-
-    def __init__(self) -> None:
-        self._allowed = threading.Semaphore(0)
-        self.steps = 0
-
-    def allow(self, steps: int = 1) -> None:
-        self._allowed.release(steps)
-
-    def __call__(self) -> None:
-        assert self._allowed.acquire(timeout=30)
-        self.steps += 1
 
 
 @pytest.fixture

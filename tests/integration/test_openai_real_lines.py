@@ -91,6 +91,20 @@ def test_a_token_limit_is_kept_and_told(client: openai.OpenAI) -> None:
     assert "truncated" in cut.ocr["lines"][0]["flags"]
 
 
+def test_responses_have_the_same_logprobs_and_tell_when_they_are_cut(client: openai.OpenAI) -> None:
+    tokens = ask(client, logprobs=True, top_logprobs=1).choices[0].logprobs.content
+    lines: Any = [{"role": "user", "content": [{"type": "input_image", "image_url": LINE, "detail": "auto"}]}]
+    response: Any = client.responses.create(
+        model="fake", input=lines, include=["message.output_text.logprobs"], top_logprobs=1
+    )
+    (text,) = response.output[0].content
+    assert [(one.token, one.logprob) for one in text.logprobs] == [(one.token, one.logprob) for one in tokens]
+    cut = client.responses.create(model="fake", input=lines, max_output_tokens=7)
+    assert cut.status == "incomplete"
+    assert cut.incomplete_details is not None
+    assert (cut.incomplete_details.reason, len(cut.output_text)) == ("max_output_tokens", 7)
+
+
 def test_a_stream_begins_before_half_of_the_steps_are_made(
     client: openai.OpenAI, recognizer: CountedRecognizer
 ) -> None:

@@ -19,7 +19,9 @@ def test_the_api_is_gunicorn_at_the_address_of_the_flags(monkeypatch: pytest.Mon
     assert became[0][-3:-1] == ["--bind", "[::1]:9000"]
 
 
-@pytest.mark.parametrize(("command", "module"), [("worker", "worker.main"), ("courier", "worker.courier")])
+@pytest.mark.parametrize(
+    ("command", "module"), [("worker", "worker.main"), ("courier", "worker.courier"), ("clerk", "api.clerk")]
+)
 def test_each_other_process_is_a_module_of_its_own(command: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[list[str]] = []
     monkeypatch.setattr(os, "execv", lambda _, command: became.append(command))

@@ -1,0 +1,174 @@
+"""What a batch read, as the two files that its caller downloads: answers, and errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from tempfile import TemporaryFile
+from typing import Any
+
+from api.batch_requests import file_lines, read_line
+from api.chat_schemas import ChatCompletionBody
+from api.openai_schemas import dumped
+from api.problems import described
+from api.prompt_readings import all_read
+from api.response_schemas import ResponseBody
+from core import batch_requests, batches, files
+from core.accounts import Caller
+from core.batch_requests import BatchRequest, RequestOutcome
+from core.batches import Batch, BatchStatus
+from core.database import transaction
+from core.errors import Gone, InkqueueError, NotFound
+from core.files import OUTPUT_PURPOSE
+from core.readings import Reading, part_of, reading
+
+#: What happened to requests that were not read when their batch ended.
+_UNREAD = {
+    BatchStatus.EXPIRED: ("batch_expired", "the batch's window ended before this request was read"),
+    BatchStatus.CANCELLED: ("batch_cancelled", "the batch was cancelled before this request was read"),
+}
+
+
+def write_results(batch: Batch, status: BatchStatus) -> None:
+    """Write the files of a batch whose requests have ended, and end it as `status`.
+
+    Raises:
+        Unavailable: Postgres or the storage does not answer.
+    """
+    answers = _written(batch, "output", _answers(batch))
+    errors = _written(batch, "errors", chain(_errors(batch, status), _never_submitted(batch, status)))
+    with transaction() as connection:
+        batches.end(
+            connection,
+            batch,
+            status,
+            output_file_id=answers.file_id,
+            error_file_id=errors.file_id,
+            requests_completed=answers.lines,
+            requests_failed=errors.lines,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """A file of results; none where it would be empty."""
+
+    file_id: str | None
+    lines: int
+
+
+def _written(batch: Batch, kind: str, results: Iterable[dict[str, Any]]) -> _Written:
+    # By way of the disk: how large it becomes is not known before.
+    with TemporaryFile() as file:
+        lines = 0
+        for result in results:
+            lines += 1
+            file.write(json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        if not lines:
+            return _Written(file_id=None, lines=0)
+        file.seek(0)
+        stored = files.store(
+            batch.account_id,
+            file,
+            purpose=OUTPUT_PURPOSE,
+            filename=f"{batch.id}_{kind}.jsonl",
+            expires_after_s=batch.output_expires_after_s,
+        )
+    return _Written(file_id=stored.id, lines=lines)
+
+
+def _answers(batch: Batch) -> Iterator[dict[str, Any]]:
+    for request, found in _readings(batch, RequestOutcome.COMPLETED):
+        if isinstance(found, Reading):
+            body = ResponseBody.of(found) if batch.endpoint == "/v1/responses" else ChatCompletionBody.of(found)
+            yield _told(batch, request, 200, dumped(body))
+
+
+def _errors(batch: Batch, status: BatchStatus) -> Iterator[dict[str, Any]]:
+    for request, found in _readings(batch, RequestOutcome.COMPLETED):
+        if isinstance(found, InkqueueError):
+            yield _refused(batch, request, found)
+    for request, found in _readings(batch, RequestOutcome.FAILED):
+        if request.job_id is None:
+            yield _told(batch, request, request.error_status or 500, {"error": request.error})
+        elif isinstance(found, InkqueueError):
+            yield _refused(batch, request, found)
+        elif any(image.error is not None for image in found.images) or status not in _UNREAD:
+            yield _refused(batch, request, _why_unread(found))
+        else:
+            yield _unread(batch, request.line, request.custom_id, status)
+
+
+def _why_unread(found: Reading) -> InkqueueError:
+    try:
+        all_read(found)
+    except InkqueueError as error:
+        return error
+    raise AssertionError("a request that was read did not fail")
+
+
+def _refused(batch: Batch, request: BatchRequest, error: InkqueueError) -> dict[str, Any]:
+    status, body = described(error, as_openai=True)
+    return _told(batch, request, status, {"error": body})
+
+
+def _never_submitted(batch: Batch, status: BatchStatus) -> Iterator[dict[str, Any]]:
+    if status not in _UNREAD or batch.in_progress_at is None:
+        return
+    try:
+        with transaction() as connection:
+            recorded = batch_requests.recorded_lines(connection, batch, from_line=batch.next_line)
+        for line in file_lines(batch, from_byte=batch.next_byte, from_line=batch.next_line):
+            if line.number not in recorded:
+                yield _unread(batch, line.number, read_line(line).custom_id, status)
+    except NotFound:
+        # The file was deleted: nobody knows any more what was in it.
+        return
+
+
+def _readings(batch: Batch, outcome: RequestOutcome) -> Iterator[tuple[BatchRequest, Reading | InkqueueError]]:
+    """Each request with what was read for it, or why that is gone."""
+    holder = Caller(account_id=batch.account_id, key_id=batch.key_id)
+    job_id: str | None = None
+    whole: Reading | InkqueueError = NotFound("it was not submitted")
+    for page in batch_requests.pages(batch, [outcome]):
+        for request in page:
+            if request.job_id is not None and request.job_id != job_id:
+                job_id, whole = request.job_id, _reading(holder, request.job_id)
+            if isinstance(whole, Reading) and request.job_id is not None:
+                yield request, part_of(whole, first_image=request.first_image, images=request.images)
+            else:
+                yield request, whole
+
+
+def _reading(holder: Caller, job_id: str) -> Reading | InkqueueError:
+    try:
+        with transaction() as connection:
+            return reading(connection, holder, job_id)
+    except (Gone, NotFound) as error:
+        return error
+
+
+def _told(batch: Batch, request: BatchRequest, status: int, body: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": _request_id(batch, request.line),
+        "custom_id": request.custom_id,
+        "response": {"status_code": status, "request_id": request.job_id or batch.id, "body": body},
+        "error": None,
+    }
+
+
+def _unread(batch: Batch, line: int, custom_id: str, status: BatchStatus) -> dict[str, Any]:
+    code, message = _UNREAD[status]
+    return {
+        "id": _request_id(batch, line),
+        "custom_id": custom_id,
+        "response": None,
+        "error": {"code": code, "message": message},
+    }
+
+
+def _request_id(batch: Batch, line: int) -> str:
+    return f"batch_req_{batch.id.removeprefix('batch_')}_{line}"
