@@ -19,11 +19,10 @@ def chat_job(request: ChatRequest, *, priority: Priority) -> NewJob:
     Raises:
         InkqueueError: What is wrong with it; `param` names the part at fault.
     """
-    model = chosen_model(request.model)
+    options = request.reading_options
+    model = chosen_model(request.model, beams=options.beams)
     images = [from_url(url, param=place, key=place) for place, url in request.image_urls()]
-    return job_of_lines(
-        model, images, priority=priority, metadata=request.metadata or {}, options=request.reading_options
-    )
+    return job_of_lines(model, images, priority=priority, metadata=request.metadata or {}, options=options)
 
 
 def job_of_lines(
