@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from api.problems import ERROR_RESPONSES
+from api.queue_metrics import queue_metrics
 from api.schemas import AliveBody, ReadyBody
 from core.errors import NotFound
 from core.health import degraded_parts
@@ -32,7 +33,7 @@ def readyz() -> Response:
 
 @health_routes.get("/metrics", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
 def metrics() -> Response:
-    """Counters for Prometheus, where the operator publishes them (`INKQUEUE_METRICS`)."""
+    """Figures for Prometheus, where the operator publishes them (`INKQUEUE_METRICS`)."""
     if not settings().metrics:
         raise NotFound("metrics are not published here; see INKQUEUE_METRICS")
     registry = REGISTRY
@@ -40,4 +41,4 @@ def metrics() -> Response:
         # The processes that share this folder are counted together: the API's, and on one machine the worker's too.
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(registry) + queue_metrics(), content_type=CONTENT_TYPE_LATEST)

@@ -1,16 +1,17 @@
-"""What a request is told apart by: its `Idempotency-Key` or the caller's own id, and a fingerprint of what it sends."""
+"""Taking a request once: its `Idempotency-Key` or the caller's own id, and a fingerprint of what it sends."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from flask import Request
 from werkzeug.datastructures import FileStorage
 
-from core.errors import MalformedRequest
-from core.idempotency import Once, under_own_id
+from core.database import transaction
+from core.errors import InkqueueError, MalformedRequest
+from core.idempotency import AlreadySubmitted, Earlier, Once, find, under_own_id
 
 #: As Stripe has it.
 _MAX_KEY = 255
@@ -34,6 +35,34 @@ def once_of(request: Request) -> Once | None:
 def once_by_id(request: Request, client_id: str) -> Once:
     """The same for a job that the caller gives an id."""
     return under_own_id(client_id, _fingerprint(request))
+
+
+def take_once(account_id: str, once: Once | None, take: Callable[[], str]) -> str | Earlier:
+    """Take a submission, and return its job's id; or return the one that was taken before under the same key.
+
+    Args:
+        account_id: Whose submission.
+        once: Under what it is taken once; None: it is taken whatever came before.
+        take: Judges and takes it; not called when one came before.
+    """
+    if (earlier := _earlier(account_id, once)) is not None:
+        return earlier
+    try:
+        return take()
+    except AlreadySubmitted as already:
+        return already.earlier
+    except InkqueueError:
+        # Whoever sent the same at the same time may have been taken, with the last credits or the last room.
+        if (earlier := _earlier(account_id, once)) is None:
+            raise
+        return earlier
+
+
+def _earlier(account_id: str, once: Once | None) -> Earlier | None:
+    if once is None:
+        return None
+    with transaction() as connection:
+        return find(connection, account_id, once)
 
 
 def _fingerprint(request: Request) -> bytes:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from api.auth import authenticate, caller
 from api.credit_schemas import DryRunQuery, QuoteBody, ReceiptBody
-from api.idempotency import once_by_id, once_of
+from api.idempotency import once_by_id, once_of, take_once
 from api.preferences import preferred_wait_s
 from api.problems import ERROR_RESPONSES
 from api.rate_limits import count_lines
@@ -21,7 +21,7 @@ from api.submission import read_submission
 from api.waiting import job_waits
 from core import idempotency, jobs
 from core.database import transaction
-from core.idempotency import AlreadySubmitted, Earlier, Once
+from core.idempotency import Earlier, Once
 from core.job_views import JobFilter, JobView, image_page, job_view, list_jobs
 from core.prices import held_lines
 from core.quotes import quote
@@ -91,16 +91,8 @@ def _submit(once: Once | None) -> Response:
 
 
 def _taken_once(once: Once | None, take: Callable[[], str]) -> Response:
-    if once is not None:
-        with transaction() as connection:
-            earlier = idempotency.find(connection, caller().account_id, once)
-        if earlier is not None:
-            return _replay(earlier)
-    try:
-        job_id = take()
-    except AlreadySubmitted as already:
-        return _replay(already.earlier)
-    return _submitted(job_id)
+    taken = take_once(caller().account_id, once, take)
+    return _replay(taken) if isinstance(taken, Earlier) else _submitted(taken)
 
 
 def _replay(earlier: Earlier) -> Response:
@@ -130,11 +122,7 @@ def list_own_jobs(query: JobPageQuery) -> Response:
             before=query.after,
             most=query.limit + 1,
         )
-    page = found[: query.limit]
-    more = len(found) > query.limit
-    return _json(
-        JobListBody(data=[JobBody.of(job) for job in page], has_more=more, next_cursor=page[-1].id if more else None)
-    )
+    return _json(JobListBody.cut(found, limit=query.limit, render=JobBody.of, cursor=lambda job: job.id))
 
 
 @job_routes.get("/<job_id>", responses={200: JobBody, 304: None})
@@ -161,14 +149,8 @@ def list_images(path: JobPath, query: ImagePageQuery) -> Response:
     """List a job's images in order, with what was read in them."""
     with transaction() as connection:
         found = image_page(connection, caller(), path.job_id, after=query.after, most=query.limit + 1)
-    page = found[: query.limit]
-    more = len(found) > query.limit
     return _json(
-        ImageListBody(
-            data=[ImageBody.of(image) for image in page],
-            has_more=more,
-            next_cursor=str(page[-1].index) if more else None,
-        )
+        ImageListBody.cut(found, limit=query.limit, render=ImageBody.of, cursor=lambda image: str(image.index))
     )
 
 

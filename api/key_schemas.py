@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.schemas import shown_credits
 from core.accounts import KeyTerms, Scope
-from core.credits import CREDIT_MICRO
+from core.amounts import CREDIT_MICRO
 from core.errors import NotFound
 from core.keys import KeyView
 
@@ -45,6 +45,7 @@ class KeyLimits(BaseModel):
     requests_per_minute: int | None = Field(None, ge=1)
     lines_per_minute: int | None = Field(None, ge=1)
     jobs_in_flight: int | None = Field(None, ge=1)
+    stored_bytes: int | None = Field(None, ge=1, description="Image files of its jobs, until they are deleted.")
 
 
 class KeyOptions(BaseModel):
@@ -97,6 +98,7 @@ class KeyBody(BaseModel):
     monthly_cap: int | float | None
     spent_this_month: int | float
     held: int | float
+    stored_bytes: int
     created_at: datetime
     expires_at: datetime | None
     last_used_at: datetime | None = Field(description="To the minute.")
@@ -116,6 +118,7 @@ class KeyBody(BaseModel):
                 "monthly_cap": None if key.monthly_cap_micro is None else shown_credits(key.monthly_cap_micro),
                 "spent_this_month": shown_credits(key.captured_micro),
                 "held": shown_credits(key.held_micro),
+                "stored_bytes": key.stored_bytes,
                 "created_at": key.created_at,
                 "expires_at": key.expires_at,
                 "last_used_at": key.last_used_at,

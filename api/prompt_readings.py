@@ -7,15 +7,16 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from api.idempotency import take_once
 from api.live_texts import Ear, live_texts
 from api.problems import error_of_code
 from api.rate_limits import count_lines
 from api.waiting import RECHECK_S, Watch, job_waits
-from core import idempotency, jobs
+from core import jobs
 from core.accounts import Caller
 from core.database import transaction
 from core.errors import AlreadyFinished, Canceled, Gone, NotFound, RateLimited, Superseded, Unavailable
-from core.idempotency import AlreadySubmitted, Once
+from core.idempotency import Earlier, Once
 from core.job_views import job_version
 from core.jobs import NewJob
 from core.readings import Reading, reading
@@ -60,17 +61,13 @@ def submitted(caller: Caller, once: Once | None, new: Callable[[], NewJob], *, m
 
 
 def _job_of(caller: Caller, once: Once | None, new: Callable[[], NewJob]) -> str:
-    if once is not None:
-        with transaction() as connection:
-            earlier = idempotency.find(connection, caller.account_id, once)
-        if earlier is not None:
-            return earlier.job_id
-    try:
+    def take() -> str:
         job = new()
         count_lines(caller, len(job.images))
         return jobs.submit(caller, job, once=once)
-    except AlreadySubmitted as already:
-        return already.earlier.job_id
+
+    taken = take_once(caller.account_id, once, take)
+    return taken.job_id if isinstance(taken, Earlier) else taken
 
 
 def read_whole(prompt: Prompt, is_there: Callable[[], bool]) -> Reading:

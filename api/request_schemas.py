@@ -37,17 +37,17 @@ class Sent(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-WebhookEventName = Literal["job.started", "job.completed", "job.failed", "job.canceled"]
+JobEventName = Literal["job.started", "job.completed", "job.failed", "job.canceled"]
 #: An address that webhooks are sent to; whether they may is judged apart.
 WebhookUrl = Annotated[str, Field(max_length=2048), AfterValidator(_storable)]
-DEFAULT_WEBHOOK_EVENTS: list[WebhookEventName] = ["job.completed", "job.failed", "job.canceled"]
+DEFAULT_JOB_EVENTS: list[JobEventName] = ["job.completed", "job.failed", "job.canceled"]
 
 
 class WebhookOption(Sent):
     """Where the events of one job are sent, signed with the secret of `GET /v1/webhook_secret`."""
 
     url: WebhookUrl
-    events: list[WebhookEventName] = Field(DEFAULT_WEBHOOK_EVENTS, min_length=1)
+    events: list[JobEventName] = Field(DEFAULT_JOB_EVENTS, min_length=1)
     include_text: bool = Field(False, description="Whether the text read comes with the end, cut to fit 20 KB.")
 
 

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from core.credits import CREDIT_MICRO, Credit
+from api.pages import Page
+from core.amounts import CREDIT_MICRO
+from core.credits import Credit
 from core.job_views import ErrorView, ImageView, JobView
 from core.transcript import Line
 
@@ -196,22 +198,12 @@ class JobBody(BaseModel):
         )
 
 
-class JobListBody(BaseModel):
+class JobListBody(Page[JobBody, str]):
     """A page of jobs, newest first."""
 
-    object: Literal["list"] = "list"
-    data: list[JobBody]
-    has_more: bool
-    next_cursor: str | None = Field(description="Pass it as `after` to get the next page; null on the last.")
 
-
-class ImageListBody(BaseModel):
+class ImageListBody(Page[ImageBody, str]):
     """A page of a job's images, in order."""
-
-    object: Literal["list"] = "list"
-    data: list[ImageBody]
-    has_more: bool
-    next_cursor: str | None
 
 
 class DeletedBody(BaseModel):

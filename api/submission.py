@@ -23,8 +23,9 @@ from core.errors import (
 )
 from core.jobs import MAX_IMAGES, NewJob
 from core.states import Mode, Priority
+from core.webhook_events import EventType
 from core.webhook_guard import check_webhook_url
-from core.webhooks import EventType, JobWebhook
+from core.webhooks import JobWebhook
 
 #: Query parameters that are no options of the job.
 _NO_OPTIONS = frozenset({"dry_run"})

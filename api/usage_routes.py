@@ -44,13 +44,7 @@ def list_credit_entries(query: EntryPageQuery) -> Response:
         found = list_entries(
             connection, caller().account_id, before=query.after, most=query.limit + 1, job_id=query.job_id
         )
-    page = found[: query.limit]
-    more = len(found) > query.limit
-    return _json(
-        EntryListBody(
-            data=[EntryBody.of(entry) for entry in page], has_more=more, next_cursor=page[-1].id if more else None
-        )
-    )
+    return _json(EntryListBody.cut(found, limit=query.limit, render=EntryBody.of, cursor=lambda entry: entry.id))
 
 
 @usage_routes.get("/usage", responses={200: UsageReportBody})

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.credit_schemas import EntryBody
+from api.pages import Page
 from api.schemas import shown_credits
 from core.usage import UsageEvent, UsageRow
 
@@ -22,13 +23,8 @@ class EntryPageQuery(BaseModel):
     job_id: str | None = Field(None, pattern=r"^job_[0-9a-z]{26}$", description="Only this job's entries.")
 
 
-class EntryListBody(BaseModel):
+class EntryListBody(Page[EntryBody, int]):
     """A page of the ledger, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[EntryBody]
-    has_more: bool
-    next_cursor: int | None
 
 
 class _PeriodQuery(BaseModel):

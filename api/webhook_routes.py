@@ -33,8 +33,8 @@ from core.accounts import Scope
 from core.database import transaction
 from core.webhook_deliveries import DeliveryFilter
 from core.webhook_endpoints import NewEndpoint
+from core.webhook_events import EventType
 from core.webhook_secrets import ensure_secret, rotate_secret
-from core.webhooks import EventType
 
 webhook_routes = APIBlueprint(
     "webhooks",
@@ -49,7 +49,7 @@ webhook_routes.before_request(authenticate)
 
 @webhook_routes.post("/webhook_endpoints", responses={201: CreatedEndpointBody})
 def create_endpoint(body: NewEndpointBody) -> Response:
-    """Have the events of all your jobs sent to an address; the secret is shown this once."""
+    """Have the events of all your jobs and of your credits sent to an address; the secret is shown this once."""
     new = NewEndpoint(url=body.url, events=[EventType(event) for event in body.events], include_text=body.include_text)
     with transaction() as connection:
         endpoint, secret = webhook_endpoints.create_endpoint(connection, caller(), new)
@@ -140,15 +140,7 @@ def list_deliveries(query: DeliveryPageQuery) -> Response:
         found = webhook_deliveries.list_deliveries(
             connection, caller(), wanted, before=query.after, most=query.limit + 1
         )
-    page = found[: query.limit]
-    more = len(found) > query.limit
-    return _json(
-        DeliveryListBody(
-            data=[DeliveryBody.of(delivery) for delivery in page],
-            has_more=more,
-            next_cursor=page[-1].id if more else None,
-        )
-    )
+    return _json(DeliveryListBody.cut(found, limit=query.limit, render=DeliveryBody.of, cursor=lambda sent: sent.id))
 
 
 @webhook_routes.get("/webhook_deliveries/<delivery_id>", responses={200: DeliveryBody})

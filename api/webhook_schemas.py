@@ -8,11 +8,19 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
-from api.request_schemas import DEFAULT_WEBHOOK_EVENTS, JobId, Sent, WebhookEventName, WebhookUrl
+from api.pages import Page
+from api.request_schemas import DEFAULT_JOB_EVENTS, JobEventName, JobId, Sent, WebhookUrl
 from core.errors import NotFound
 from core.webhook_deliveries import Attempt, Delivery
 from core.webhook_endpoints import Endpoint
 
+#: What an endpoint may hear of: all jobs and batches of the account, and the account itself.
+EndpointEventName = (
+    JobEventName
+    | Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
+    | Literal["credits.low"]
+)
+DEFAULT_ENDPOINT_EVENTS: list[EndpointEventName] = [*DEFAULT_JOB_EVENTS, "credits.low"]
 DeliveryStatusName = Literal["pending", "delivered", "failed", "superseded"]
 _ENDPOINT_ID = r"^whe_[0-9a-z]{26}$"
 _DELIVERY_ID = r"^whd_[0-9a-z]{26}$"
@@ -43,15 +51,11 @@ class DeliveryPath(BaseModel):
     delivery_id: Annotated[str, AfterValidator(_possible_delivery)]
 
 
-#: What an endpoint can hear of; a job's own webhook hears of the job only.
-EndpointEventName = WebhookEventName | Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
-
-
 class NewEndpointBody(Sent):
     """A new endpoint."""
 
     url: WebhookUrl
-    events: list[EndpointEventName] = Field([*DEFAULT_WEBHOOK_EVENTS], min_length=1)
+    events: list[EndpointEventName] = Field(DEFAULT_ENDPOINT_EVENTS, min_length=1)
     include_text: bool = Field(False, description="Whether the text read comes with the end, cut to fit 20 KB.")
 
 
@@ -202,13 +206,8 @@ class DeliveryBody(BaseModel):
         )
 
 
-class DeliveryListBody(BaseModel):
+class DeliveryListBody(Page[DeliveryBody, str]):
     """A page of deliveries, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[DeliveryBody]
-    has_more: bool
-    next_cursor: str | None
 
 
 class ReplayedBody(BaseModel):

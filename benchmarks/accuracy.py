@@ -6,6 +6,9 @@ CER and WER are edit distances summed over lines, divided by the summed length o
 `training/error_rates.py` computes them: both texts are brought to NFC and their white space is folded; case, accents
 and punctuation count. `unseen` leaves out the lines whose text also occurs in the training lines, since the forms share
 some boilerplate. Test lines are never trained on.
+
+Of TrOCR models it also tells what their number format costs: CER in the default format and in float32, and the share of
+lines that read the same alone and in a full batch.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +36,7 @@ from core.settings import settings
 from training.error_rates import ErrorRates, error_rates
 from training.samples import normalize_text
 from worker.models import load_recognizer
-from worker.recognizer import LinePixels, LineRequest
+from worker.recognizer import LinePixels, LineRequest, Recognizer
 
 _BUNDLED = "trocr-tiny"
 _FEWEST_LINES = 5
@@ -65,12 +68,27 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exactness:
+    """How much a TrOCR model's text depends on its number format and on the lines beside it."""
+
+    #: The default on this machine.
+    dtype: str
+    device: str
+    cer: float
+    cer_float32: float
+    #: Share of the lines whose text is the same alone and in a full batch.
+    same_alone: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """What one recognizer made of all lines."""
 
     recognizer: str
     readings: Sequence[Reading]
     lines_per_s: float
+    #: Of TrOCR models.
+    exactness: Exactness | None = None
 
 
 def main(
@@ -93,6 +111,7 @@ def main(
         if result.readings[0].confidence is not None:
             console.print(_reliability_table(lines, result))
             console.print(_threshold_table(lines, result))
+    console.print(_exactness_table(results))
     if json_file:
         json_file.write_text(json.dumps(_figures(lines, results), indent=2) + "\n", encoding="utf-8")
 
@@ -124,22 +143,45 @@ def _rows(table: Path) -> Iterator[tuple[str, str, str, str]]:
 def _read_with(name: str, lines: Sequence[TestLine]) -> Result:
     """Read all lines with one of the worker's recognizers, its rows always full."""
     recognizer = load_recognizer(name, settings())
+    result = _timed(name, lines, lambda lines: _read(recognizer, lines, rows=recognizer.rows))
+    # Imported here: PyTorch must not be loaded before `load_recognizer` has told its threads how to wait.
+    from worker.trocr import TrocrRecognizer
+
+    if isinstance(recognizer, TrocrRecognizer):
+        return replace(result, exactness=_exactness(recognizer, lines, result.readings))
+    return result
+
+
+def _read(recognizer: Recognizer, lines: Sequence[TestLine], *, rows: int) -> list[Reading]:
+    """Read all lines, so many at once."""
     found: dict[str, Reading] = {}
+    waiting = {str(index): line.pixels for index, line in enumerate(lines)}
+    in_rows = 0
+    while waiting or in_rows:
+        free = [*waiting][: rows - in_rows]
+        if free:
+            recognizer.admit({key: LineRequest(pixels=waiting.pop(key)) for key in free})
+            in_rows += len(free)
+        ended = recognizer.step()
+        in_rows -= len(ended)
+        found.update({key: Reading(text=r.text, confidence=r.confidence) for key, r in ended.items()})
+    return [found[str(index)] for index in range(len(lines))]
 
-    def read(lines: Sequence[TestLine]) -> list[Reading]:
-        waiting = {str(index): line.pixels for index, line in enumerate(lines)}
-        in_rows = 0
-        while waiting or in_rows:
-            free = [*waiting][: recognizer.rows - in_rows]
-            if free:
-                recognizer.admit({key: LineRequest(pixels=waiting.pop(key)) for key in free})
-                in_rows += len(free)
-            ended = recognizer.step()
-            in_rows -= len(ended)
-            found.update({key: Reading(text=r.text, confidence=r.confidence) for key, r in ended.items()})
-        return [found[str(index)] for index in range(len(lines))]
 
-    return _timed(name, lines, read)
+def _exactness(recognizer: Recognizer, lines: Sequence[TestLine], in_batch: Sequence[Reading]) -> Exactness:
+    card, everything = recognizer.card, range(len(lines))
+    alone = _read(recognizer, lines, rows=1)
+    exact = in_batch
+    if card.dtype != "float32":
+        in_float32 = load_recognizer(card.name, settings().model_copy(update={"dtype": "float32"}))
+        exact = _read(in_float32, lines, rows=in_float32.rows)
+    return Exactness(
+        dtype=card.dtype,
+        device=card.device,
+        cer=_rates(lines, in_batch, everything).cer,
+        cer_float32=_rates(lines, exact, everything).cer,
+        same_alone=sum(a.text == b.text for a, b in zip(alone, in_batch, strict=True)) / len(lines),
+    )
 
 
 def _tesseract(lines: Sequence[TestLine]) -> list[Reading]:
@@ -175,8 +217,8 @@ def _groups(lines: Sequence[TestLine]) -> dict[str, list[int]]:
     return {name: found for name, found in sorted(groups.items()) if len(found) >= _FEWEST_LINES}
 
 
-def _rates(lines: Sequence[TestLine], result: Result, indices: Sequence[int]) -> ErrorRates:
-    return error_rates([lines[i].text for i in indices], [result.readings[i].text for i in indices])
+def _rates(lines: Sequence[TestLine], readings: Sequence[Reading], indices: Sequence[int]) -> ErrorRates:
+    return error_rates([lines[i].text for i in indices], [readings[i].text for i in indices])
 
 
 def _accuracy_table(lines: Sequence[TestLine], results: Sequence[Result]) -> Table:
@@ -186,7 +228,7 @@ def _accuracy_table(lines: Sequence[TestLine], results: Sequence[Result]) -> Tab
     for result in results:
         table.add_column(result.recognizer, justify="right")
     for name, indices in _groups(lines).items():
-        rates = [_rates(lines, result, indices) for result in results]
+        rates = [_rates(lines, result.readings, indices) for result in results]
         table.add_row(name, str(len(indices)), *(f"{rate.cer:.3f} / {rate.wer:.3f}" for rate in rates))
     table.add_row("lines/s", "", *(f"{result.lines_per_s:.1f}" for result in results))
     return table
@@ -196,7 +238,7 @@ def _errors(lines: Sequence[TestLine], result: Result, indices: Sequence[int]) -
     """Sum the character edits of some lines."""
     if not indices:
         return 0.0
-    return _rates(lines, result, indices).cer * sum(len(lines[i].text) for i in indices)
+    return _rates(lines, result.readings, indices).cer * sum(len(lines[i].text) for i in indices)
 
 
 def _reliability(lines: Sequence[TestLine], result: Result) -> list[dict[str, float]]:
@@ -206,7 +248,7 @@ def _reliability(lines: Sequence[TestLine], result: Result) -> list[dict[str, fl
     for low, high in pairwise(_BINS):
         indices = [int(i) for i in np.flatnonzero((confidences >= low) & (confidences < high))]
         if indices:
-            mean, cer = float(confidences[indices].mean()), _rates(lines, result, indices).cer
+            mean, cer = float(confidences[indices].mean()), _rates(lines, result.readings, indices).cer
             bins.append({"from": low, "to": min(high, 1.0), "lines": len(indices), "confidence": mean, "cer": cer})
     return bins
 
@@ -241,11 +283,24 @@ def _threshold_table(lines: Sequence[TestLine], result: Result) -> Table:
     return table
 
 
+def _exactness_table(results: Sequence[Result]) -> Table:
+    table = Table(
+        "model", "default dtype", "CER", "CER in float32", "read the same alone and in a batch", title="Number format"
+    )
+    for result in results:
+        if found := result.exactness:
+            dtype = f"{found.dtype} on {found.device}"
+            table.add_row(
+                result.recognizer, dtype, f"{found.cer:.4f}", f"{found.cer_float32:.4f}", f"{found.same_alone:.2%}"
+            )
+    return table
+
+
 def _figures(lines: Sequence[TestLine], results: Sequence[Result]) -> dict[str, object]:
     """Put all figures together: the bundled model's by group, and the same for every recognizer."""
     by_recognizer: dict[str, dict[str, object]] = {}
     for result in results:
-        rates = {name: _rates(lines, result, indices) for name, indices in _groups(lines).items()}
+        rates = {name: _rates(lines, result.readings, indices) for name, indices in _groups(lines).items()}
         by_recognizer[result.recognizer] = {
             **{name: {"cer": rate.cer, "wer": rate.wer, "lines": rate.lines} for name, rate in rates.items()},
             "lines_per_s": result.lines_per_s,
@@ -253,6 +308,8 @@ def _figures(lines: Sequence[TestLine], results: Sequence[Result]) -> dict[str, 
         if result.readings[0].confidence is not None:
             by_recognizer[result.recognizer]["reliability"] = _reliability(lines, result)
             by_recognizer[result.recognizer]["caught"] = _caught(lines, result)
+        if result.exactness:
+            by_recognizer[result.recognizer]["exactness"] = asdict(result.exactness)
     return {**by_recognizer[_BUNDLED], "recognizers": by_recognizer}
 
 

@@ -11,17 +11,20 @@ from rich.table import Table
 
 from cli.amounts import micro_credits
 from cli.database_option import reach_database
-from core import accounts
+from core import accounts, low_credits
 from core.accounts import KeyTerms, Scope
-from core.credits import credits_of
+from core.amounts import credits_of
 from core.database import transaction
 
 Name = Annotated[str, typer.Argument(help="The account's name.")]
 
-accounts_commands = typer.Typer(no_args_is_help=True, callback=reach_database, help="Accounts: create, list, suspend.")
+accounts_commands = typer.Typer(
+    no_args_is_help=True, callback=reach_database, help="Accounts: create, list, suspend, warn of low credits."
+)
 keys = typer.Typer(no_args_is_help=True, callback=reach_database, help="API keys: make, list, revoke.")
 
 DEFAULT_ACCOUNT = "default"
+_DEFAULT = "default"
 
 
 @accounts_commands.command("create")
@@ -34,12 +37,13 @@ def create_account(name: Name) -> None:
 @accounts_commands.command("list")
 def list_accounts() -> None:
     """List all accounts, oldest first."""
-    table = Table("id", "name", "balance", "held", "made", "suspended")
+    table = Table("id", "name", "balance", "held", "low below", "made", "suspended")
     with transaction() as connection:
         for account in accounts.list_accounts(connection):
-            amounts = (f"{credits_of(account.balance_micro):f}", f"{credits_of(account.held_micro):f}")
+            amounts = [f"{credits_of(micro):f}" for micro in (account.balance_micro, account.held_micro)]
+            low = _DEFAULT if account.low_credits_micro is None else f"{credits_of(account.low_credits_micro):f}"
             suspended = f"{account.suspended_at:%Y-%m-%d %H:%M}" if account.suspended_at else ""
-            table.add_row(account.id, account.name, *amounts, f"{account.created_at:%Y-%m-%d %H:%M}", suspended)
+            table.add_row(account.id, account.name, *amounts, low, f"{account.created_at:%Y-%m-%d %H:%M}", suspended)
     Console().print(table)
 
 
@@ -52,6 +56,27 @@ def suspend(
     with transaction() as connection:
         accounts.suspend(connection, accounts.account_named(connection, name), suspended=not undo)
     typer.echo(f"{name} is {'let in again' if undo else 'suspended'}")
+
+
+@accounts_commands.command("low-credits")
+def set_low_credits(
+    name: Name,
+    threshold: Annotated[str, typer.Argument(help="Credits; 0 for never; `default` as INKQUEUE_LOW_CREDITS says.")],
+) -> None:
+    """Warn an account by the webhook `credits.low` when its balance falls below so many credits."""
+    threshold_micro = _threshold_micro(threshold)
+    with transaction() as connection:
+        low_credits.set_threshold(connection, accounts.account_named(connection, name), threshold_micro)
+    if threshold_micro is None:
+        typer.echo(f"{name} is warned as the service's setting says")
+    else:
+        typer.echo(f"{name} is " + (f"warned below {threshold} credits" if threshold_micro else "never warned"))
+
+
+def _threshold_micro(threshold: str) -> int | None:
+    if threshold == _DEFAULT:
+        return None
+    return 0 if threshold == "0" else micro_credits(threshold)
 
 
 @keys.command()

@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 
 import typer
 
-from core.credits import CREDIT_MICRO
+from core.amounts import CREDIT_MICRO
 
 
 def micro_credits(amount: str) -> int:

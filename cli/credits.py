@@ -13,6 +13,7 @@ from cli.amounts import micro_credits
 from cli.database_option import reach_database
 from core import accounts, grants
 from core import credits as ledger
+from core.amounts import credits_of
 from core.database import transaction
 from core.grants import Category, Terms
 from core.ledger_views import EntryView, list_entries
@@ -81,7 +82,7 @@ def _cells(entry: EntryView) -> tuple[str, ...]:
 
 
 def _shown(amount_micro: int) -> str:
-    return f"{ledger.credits_of(amount_micro):f}"
+    return f"{credits_of(amount_micro):f}"
 
 
 def _moment(moment: datetime) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_skip
 
 from core import credits
+from core.amounts import CREDIT_MICRO
 from core.errors import InvalidApiKey, NotFound
 from core.ids import new_id
 from core.settings import settings
@@ -73,6 +74,8 @@ class Account:
     suspended_at: datetime | None
     balance_micro: int
     held_micro: int
+    #: Below it the account is told that credits run low, 0 never; None: the service's setting.
+    low_credits_micro: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,7 @@ def ensure_account(connection: Connection, name: str) -> str:
     ).scalar_one_or_none()
     if made is None:
         return connection.execute(select(AccountRow.id).where(AccountRow.name == name)).scalar_one()
-    grant_micro = settings().signup_grant_credits * credits.CREDIT_MICRO
+    grant_micro = settings().signup_grant_credits * CREDIT_MICRO
     if grant_micro:
         credits.grant(connection, account_id=account_id, amount_micro=grant_micro, reason="sign-up")
     return account_id
@@ -126,6 +129,7 @@ def list_accounts(connection: Connection) -> list[Account]:
             AccountRow.suspended_at,
             AccountRow.balance_micro,
             AccountRow.held_micro,
+            AccountRow.low_credits_micro,
         ).order_by(AccountRow.id)
     )
     return [Account(**row) for row in rows.mappings()]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, select
 
 from core.accounts import Caller
 from core.claims import count_ahead, oldest_waiting
@@ -18,7 +18,8 @@ from core.errors import QueueFull, RateLimited
 from core.ids import made_at
 from core.settings import settings
 from core.states import Priority, Status
-from core.tables import AccountRow, JobRow
+from core.stored_bytes import count_for_account, count_for_key
+from core.tables import JobRow
 
 #: A queue is looked at so often at most, by each process: the limits are far coarser than what changes meanwhile.
 _LOOK_EVERY_S = 1.0
@@ -89,13 +90,15 @@ def queue_watch() -> QueueWatch:
 
 
 def take_room(connection: Connection, caller: Caller, *, stored_bytes: int) -> None:
-    """Judge an account's jobs in flight and stored bytes, and count the new job's bytes; the account is locked already.
+    """Judge jobs in flight and stored bytes of account and key, and count the new job's; the account is locked already.
 
     Raises:
         RateLimited: There is no room until a job ends or is deleted.
     """
     _check_in_flight(connection, caller)
     take_storage(connection, caller.account_id, stored_bytes)
+    of_key = count_for_key(connection, caller.key_id, stored_bytes)
+    _check_stored("key", of_key, limit=caller.limits.get("stored_bytes", 0))
 
 
 def take_storage(connection: Connection, account_id: str, stored_bytes: int, *, limited: bool = True) -> None:
@@ -104,27 +107,16 @@ def take_storage(connection: Connection, account_id: str, stored_bytes: int, *, 
     Raises:
         RateLimited: There is no room until it deletes something.
     """
-    limit = settings().max_stored_bytes if limited else 0
-    stored = connection.execute(
-        update(AccountRow)
-        .where(AccountRow.id == account_id)
-        .values(stored_bytes=AccountRow.stored_bytes + stored_bytes)
-        .returning(AccountRow.stored_bytes)
-    ).scalar_one()
+    stored = count_for_account(connection, account_id, stored_bytes)
+    _check_stored("account", stored, limit=settings().max_stored_bytes if limited else 0)
+
+
+def _check_stored(whose: str, stored: int, *, limit: int) -> None:
     if limit and stored > limit:
         raise RateLimited(
-            f"the account would store {stored} bytes, and may {limit}: delete jobs and files that are done with",
+            f"the {whose} would store {stored} bytes, and may {limit}: delete jobs and files that are done with",
             retry_after_s=_RETRY_AFTER_S,
         )
-
-
-def give_storage(connection: Connection, account_id: str, stored_bytes: int) -> None:
-    """Count bytes no more that an account stored."""
-    connection.execute(
-        update(AccountRow)
-        .where(AccountRow.id == account_id)
-        .values(stored_bytes=AccountRow.stored_bytes - stored_bytes)
-    )
 
 
 def _check_in_flight(connection: Connection, caller: Caller) -> None:

@@ -108,6 +108,10 @@ _CHECKS: dict[str, str] = {
     "an account's stored bytes are not those of its jobs and files": f"""
         SELECT id, accounts.stored_bytes AS found, {_STORED} AS expected
         FROM accounts WHERE accounts.stored_bytes <> {_STORED}""",
+    "a key's stored bytes are not those of its jobs": """
+        SELECT api_keys.id, max(api_keys.stored_bytes) AS found, coalesce(sum(jobs.stored_bytes), 0) AS expected
+        FROM api_keys LEFT JOIN jobs ON key_id = api_keys.id AND purged_at IS NULL
+        GROUP BY api_keys.id HAVING max(api_keys.stored_bytes) <> coalesce(sum(jobs.stored_bytes), 0)""",
 }
 
 # What may be written anew from the ledger, which itself is never changed.
@@ -137,6 +141,11 @@ _REPAIRS = (
           FROM credit_grants LEFT JOIN grant_spends ON grant_id = credit_grants.id GROUP BY 1) summed
     WHERE summed.id = credit_grants.id AND remaining_micro <> summed.remaining""",
     f"UPDATE accounts SET stored_bytes = {_STORED} WHERE accounts.stored_bytes <> {_STORED}",
+    """
+    UPDATE api_keys SET stored_bytes = summed.bytes
+    FROM (SELECT api_keys.id, coalesce(sum(jobs.stored_bytes), 0) AS bytes
+          FROM api_keys LEFT JOIN jobs ON key_id = api_keys.id AND purged_at IS NULL GROUP BY 1) summed
+    WHERE summed.id = api_keys.id AND api_keys.stored_bytes <> summed.bytes""",
 )
 
 

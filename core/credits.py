@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 
 from sqlalchemy import Connection, exists, insert, select, update
 
-from core import grants, key_totals
+from core import grants, key_totals, low_credits
+from core.amounts import credits_of
 from core.errors import InsufficientCredits, NotFound
 from core.grants import Payment, Terms
 from core.tables import AccountRow, GrantRow, LedgerRow
-
-#: Micro-credits in one credit.
-CREDIT_MICRO = 1_000_000
 
 
 class EntryKind(StrEnum):
@@ -93,11 +90,6 @@ class Credit:
         return self.balance_micro - self.held_micro
 
 
-def credits_of(amount_micro: int) -> Decimal:
-    """Micro-credits in credits, exactly, with at most 6 decimals."""
-    return Decimal(amount_micro) / CREDIT_MICRO
-
-
 def post(connection: Connection, entries: Sequence[Entry]) -> None:
     """Write entries and move the accounts' totals and grants by them; the accounts are locked from here to the commit.
 
@@ -112,16 +104,28 @@ def post(connection: Connection, entries: Sequence[Entry]) -> None:
         balance[entry.account_id] += entry.balance_change_micro
         held[entry.account_id] += entry.held_change_micro
     for account_id in sorted(balance):
-        connection.execute(
-            update(AccountRow)
-            .where(AccountRow.id == account_id)
-            .values(
-                balance_micro=AccountRow.balance_micro + balance[account_id],
-                held_micro=AccountRow.held_micro + held[account_id],
-            )
-        )
+        _move_account(connection, account_id, balance_micro=balance[account_id], held_micro=held[account_id])
     key_totals.move(connection, _key_changes(entries))
     _move_grants(connection, entries, ledger_ids)
+
+
+def _move_account(connection: Connection, account_id: str, *, balance_micro: int, held_micro: int) -> None:
+    row = connection.execute(
+        update(AccountRow)
+        .where(AccountRow.id == account_id)
+        .values(balance_micro=AccountRow.balance_micro + balance_micro, held_micro=AccountRow.held_micro + held_micro)
+        .returning(AccountRow.balance_micro, AccountRow.held_micro, AccountRow.low_credits_micro)
+    ).one()
+    low_credits.tell(
+        connection,
+        low_credits.Moved(
+            account_id=account_id,
+            balance_before_micro=row.balance_micro - balance_micro,
+            balance_micro=row.balance_micro,
+            held_micro=row.held_micro,
+            own_threshold_micro=row.low_credits_micro,
+        ),
+    )
 
 
 def _key_changes(entries: Sequence[Entry]) -> dict[str, key_totals.Change]:

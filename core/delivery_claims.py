@@ -20,9 +20,9 @@ from core.tables import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRo
 from core.webhook_bodies import body, fitting, job_text
 from core.webhook_deliveries import DeliveryStatus
 from core.webhook_endpoints import disable
+from core.webhook_events import EventType
 from core.webhook_schedule import dead_after, next_delay
 from core.webhook_secrets import secrets_in_use
-from core.webhooks import EventType
 
 #: Requests that one receiver gets at once; one that is in trouble gets them one by one.
 PER_TARGET = 4

@@ -16,6 +16,7 @@ from core.errors import ImageTooLarge, NotFound
 from core.ids import made_at, new_id
 from core.settings import settings
 from core.storage import image_store
+from core.stored_bytes import count_for_account
 from core.tables import FileRow
 
 #: Of files that batches write.
@@ -189,7 +190,7 @@ def _remove_rows(connection: Connection, rows: Sequence[Row[Any]]) -> list[str]:
     file_ids = [row.id for row in rows]
     connection.execute(delete(FileRow).where(FileRow.id.in_(file_ids)))
     for row in rows:
-        admission.give_storage(connection, row.account_id, row.size_bytes)
+        count_for_account(connection, row.account_id, -row.size_bytes)
     return file_ids
 
 

@@ -11,7 +11,8 @@ from core.database import transaction
 from core.ids import made_at, new_id
 from core.settings import settings
 from core.storage import image_store
-from core.tables import AccountRow, JobRow
+from core.stored_bytes import count_for_account, count_for_key
+from core.tables import JobRow
 
 _ROOT = "images"
 #: A submission stores its files before its rows; files without a job are orphans only after so long.
@@ -67,7 +68,7 @@ def delete_files(job_id: str) -> None:
 
 
 def purge(job_id: str) -> None:
-    """Remove the files of a deleted job and write down that they are gone, and count no more for the account.
+    """Remove the files of a deleted job and write down that they are gone, and count no more.
 
     Raises:
         Unavailable: The storage or Postgres does not answer.
@@ -78,14 +79,11 @@ def purge(job_id: str) -> None:
             update(JobRow)
             .where(JobRow.id == job_id, JobRow.purged_at.is_(None))
             .values(purged_at=func.now())
-            .returning(JobRow.account_id, JobRow.stored_bytes)
+            .returning(JobRow.account_id, JobRow.key_id, JobRow.stored_bytes)
         ).one_or_none()
         if freed is not None:
-            connection.execute(
-                update(AccountRow)
-                .where(AccountRow.id == freed.account_id)
-                .values(stored_bytes=AccountRow.stored_bytes - freed.stored_bytes)
-            )
+            count_for_account(connection, freed.account_id, -freed.stored_bytes)
+            count_for_key(connection, freed.key_id, -freed.stored_bytes)
 
 
 def unpurged(connection: Connection) -> list[str]:

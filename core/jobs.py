@@ -104,13 +104,7 @@ def submit(
     image_ids = [new_id("img") for _ in new.images]
     price = price_list().price(new.model, new.mode, new.priority)
     held_micro = price.line_micro * held_lines(new.mode, images=len(new.images), max_lines=new.max_lines)
-    admission.queue_watch().check(new.model, new.priority)
-    with transaction() as connection:
-        # Judged again under the lock below; here it keeps those who cannot pay from filling the disk.
-        credits.check_funds(connection, caller.account_id, held_micro)
-        if new.webhook is not None:
-            # What could never be signed is refused now, not when it is to be sent.
-            webhook_secrets.ensure_secret(connection, caller.account_id)
+    _judge(caller, new, held_micro)
     job_files.put_images(job_id, {i: image.data for i, image in zip(image_ids, new.images, strict=True)})
     try:
         with transaction() as connection:
@@ -132,6 +126,17 @@ def submit(
         raise
     queue.ring(new.model, tickets=queue.tickets_for(len(new.images)))
     return job_id
+
+
+def _judge(caller: Caller, new: NewJob, held_micro: int) -> None:
+    """Refuse what is known to be refused before anything of it is stored."""
+    admission.queue_watch().check(new.model, new.priority)
+    with transaction() as connection:
+        # Judged again under the account's lock; here it keeps those who cannot pay from filling the disk.
+        credits.check_funds(connection, caller.account_id, held_micro)
+        if new.webhook is not None:
+            # What could never be signed is refused now, not when it is to be sent.
+            webhook_secrets.ensure_secret(connection, caller.account_id)
 
 
 def _insert(

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, cast, func, select, update
 from sqlalchemy import Date as SqlDate
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from core.amounts import credits_of
 from core.errors import KeyBudgetExceeded
 from core.tables import KeyMonthRow, KeyRow
 
@@ -67,9 +67,8 @@ def check_cap(connection: Connection, key_id: str, needed_micro: int) -> None:
     ).one_or_none()
     if row is None or row.captured + row.held_micro + needed_micro <= row.monthly_cap_micro:
         return
-    cap, captured, held, needed = (
-        Decimal(micro) / 1_000_000 for micro in (row.monthly_cap_micro, row.captured, row.held_micro, needed_micro)
-    )
+    amounts = (row.monthly_cap_micro, row.captured, row.held_micro, needed_micro)
+    cap, captured, held, needed = (credits_of(amount_micro) for amount_micro in amounts)
     raise KeyBudgetExceeded(
         f"this key may spend {cap} credits a month: {captured} were charged, {held} are held by running jobs, "
         f"{needed} more are needed"

@@ -27,6 +27,7 @@ class KeyView:
     #: What its jobs were charged in this calendar month (UTC).
     captured_micro: int
     held_micro: int
+    stored_bytes: int
     created_at: datetime
     expires_at: datetime | None
     last_used_at: datetime | None

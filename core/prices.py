@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,11 +12,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core.amounts import CREDIT_MICRO
 from core.catalogue import known_as
 from core.settings import settings
 from core.states import Mode, Priority
 
-_MICRO = 1_000_000
 #: What is never charged, for people.
 FREE = (
     "images that failed",
@@ -51,6 +52,8 @@ class _Exception(_Strict):
 
 class _File(_Strict):
     version: str = Field(min_length=1, max_length=64)
+    #: What a list says that says nothing: each beam takes a row of its own in the decoder, and shares the encoder.
+    extra_beam: Annotated[Decimal, Field(ge=0, le=100, decimal_places=6)] = Decimal("0.5")
     default: _ByMode
     models: dict[str, _Exception] = {}
 
@@ -86,12 +89,13 @@ class PriceList:
         """Models that have prices of their own."""
         return tuple(self._file.models)
 
-    def price(self, model: str, mode: Mode, priority: Priority) -> Price:
-        """What one line costs now."""
+    def price(self, model: str, mode: Mode, priority: Priority, *, beams: int = 1) -> Price:
+        """What one line costs now, rounded up to a micro-credit where beams make it no whole number of them."""
         exception = self._file.models.get(model) or self._file.models.get(known_as(model), _Exception())
         row: _ByPriority = getattr(exception, mode.value) or getattr(self._file.default, mode.value)
         credits: Decimal = getattr(row, priority.label)
-        return Price(line_micro=int(credits * _MICRO), version=self.version)
+        micro = credits * CREDIT_MICRO * (1 + (beams - 1) * self._file.extra_beam)
+        return Price(line_micro=math.ceil(micro), version=self.version)
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,8 @@ from core.jobs import NewImage, NewJob
 from core.reading_options import ReadingOptions
 from core.states import Mode, Priority, Status
 from core.tables import ImageRow
-from core.webhooks import EventType, JobWebhook
+from core.webhook_events import EventType
+from core.webhooks import JobWebhook
 
 
 def retry(caller: Caller, job_id: str, *, once: Once | None = None) -> str:

@@ -115,6 +115,10 @@ class Settings(BaseSettings):
     signup_grant_credits: Annotated[int, Field(ge=0)] = 1000
     """Credits that a new account starts with; one credit reads one line."""
 
+    low_credits: Annotated[int, Field(ge=0)] = 100
+    """Balance below which an account is told that its credits run low (webhook `credits.low`); 0: it never is. An
+    account may have its own: `inkqueue accounts low-credits`."""
+
     prices: Path = Path(__file__).resolve().parent / "prices.toml"
     """File of the prices; copy the one that comes with the service, and raise its version with each change."""
 

@@ -57,6 +57,8 @@ class AccountRow(Base):
     stored_bytes: Mapped[int] = mapped_column(server_default="0")
     #: How long its ended jobs are kept, 0 for ever; None: as the service's setting says.
     retention_days: Mapped[float | None]
+    #: The balance below which it is told that credits run low, 0 never; None: as the service's setting says.
+    low_credits_micro: Mapped[int | None]
 
 
 class KeyRow(Base):
@@ -87,7 +89,9 @@ class KeyRow(Base):
     monthly_cap_micro: Mapped[int | None]
     #: What its jobs hold now; written only together with a ledger row.
     held_micro: Mapped[int] = mapped_column(server_default="0")
-    #: Limits of its own, below the account's, by their name in `core/keys.py`.
+    #: Image files of its jobs that have not been deleted.
+    stored_bytes: Mapped[int] = mapped_column(server_default="0")
+    #: Limits of its own, below the account's, by their name in `api/key_schemas.py`.
     limits: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     #: The secret before the last rotation, and until when it is still taken.
     previous_sha256: Mapped[bytes | None]

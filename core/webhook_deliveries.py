@@ -16,7 +16,7 @@ from core.errors import NotFound
 from core.ids import new_id
 from core.settings import settings
 from core.tables import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
-from core.webhooks import EventType
+from core.webhook_events import EventType
 
 #: Attempts that a delivery is shown with, the latest ones.
 SHOWN_ATTEMPTS = 20

@@ -1,4 +1,4 @@
-"""An account's endpoints: addresses that hear of all its jobs."""
+"""An account's endpoints: addresses that hear of all its jobs, and of its credits."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from core.errors import MalformedRequest, NotFound
 from core.ids import new_id
 from core.tables import WebhookDeliveryRow, WebhookEndpointRow
 from core.webhook_deliveries import DeliveryStatus
+from core.webhook_events import EventType
 from core.webhook_guard import check_webhook_url
 from core.webhook_secrets import ensure_secret, forget_secret
-from core.webhooks import EventType
 
 #: Endpoints of one account: each multiplies what every job sends.
 MAX_ENDPOINTS = 20

@@ -4,45 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Row, and_, insert, or_, select
 
-from core.credits import credits_of
+from core.amounts import credits_of
 from core.ids import new_id
 from core.job_views import ErrorView, first_errors
 from core.settings import settings
 from core.states import Status
 from core.tables import BatchRow, JobRow, WebhookDeliveryRow, WebhookEndpointRow
 from core.webhook_bodies import rfc3339
+from core.webhook_events import EventType
 
 #: The longest part of an error's message that is told.
 _MESSAGE_CHARACTERS = 500
 
 
-class EventType(StrEnum):
-    """What a webhook tells."""
-
-    #: A worker has claimed the job's first image.
-    STARTED = "job.started"
-    #: All images of the job were read, or some.
-    COMPLETED = "job.completed"
-    #: No image of the job was read, or its deadline came.
-    FAILED = "job.failed"
-    #: The caller gave the job up.
-    CANCELED = "job.canceled"
-    #: A batch has ended, in one of four ways.
-    BATCH_COMPLETED = "batch.completed"
-    BATCH_FAILED = "batch.failed"
-    BATCH_EXPIRED = "batch.expired"
-    BATCH_CANCELLED = "batch.cancelled"
-    #: A trial, when somebody asks for it; nobody subscribes to it.
-    PING = "endpoint.ping"
-
-
-#: What can be subscribed to.
+#: What happens to a job.
 JOB_EVENTS = (EventType.STARTED, EventType.COMPLETED, EventType.FAILED, EventType.CANCELED)
 #: What is sent where nothing is said: the ends of jobs.
 DEFAULT_EVENTS = (EventType.COMPLETED, EventType.FAILED, EventType.CANCELED)

@@ -9,7 +9,8 @@ from PIL import Image
 from sqlalchemy import text
 
 from core import accounts, credits
-from core.accounts import Caller
+from core.accounts import Caller, KeyTerms
+from core.amounts import CREDIT_MICRO
 from core.claims import Claim
 from core.database import transaction
 from core.images import inspect_image
@@ -36,11 +37,18 @@ def new_caller(name: str = "archive", *, grant_credits: int = 1000) -> Caller:
     with transaction() as connection:
         account_id = accounts.ensure_account(connection, name)
         start = credits.credit(connection, account_id).balance_micro
-        adjustment = grant_credits * credits.CREDIT_MICRO - start
+        adjustment = grant_credits * CREDIT_MICRO - start
         if adjustment:
             entry = credits.Entry(account_id=account_id, kind=credits.EntryKind.ADJUST, amount_micro=adjustment)
             credits.post(connection, [entry])
     return Caller(account_id=account_id, key_id="key_test")
+
+
+def new_key(account: str = "archive", terms: KeyTerms | None = None) -> str:
+    """A key of an account, which is made with its sign-up grant if it is not there."""
+    with transaction() as connection:
+        account_id = accounts.ensure_account(connection, account)
+        return accounts.create_key(connection, account_id=account_id, name="test", terms=terms)
 
 
 def submit_lines(

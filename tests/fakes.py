@@ -6,27 +6,28 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
-from core.transcript import Word
+from core.transcript import Token, Word
 from worker.batcher import AdmitReason
-from worker.recognizer import LineRequest, ModelCard, Recognition, RecognizerOutOfMemory
+from worker.recognizer import GroupSize, LineRequest, ModelCard, Recognition, RecognizerOutOfMemory
 
 _CARD = ModelCard(name="fake", revision=None, sha256="0" * 64, device="cpu", dtype="float32", parameters=0)
 
 
-def line_of(tokens: int) -> LineRequest:
+def line_of(tokens: int, *, beams: int = 1) -> LineRequest:
     """A line that takes `FakeRecognizer` so many steps: its height."""
-    return LineRequest(pixels=np.zeros((tokens, 8, 3), np.uint8))
+    return LineRequest(pixels=np.zeros((tokens, 8, 3), np.uint8), beams=beams)
 
 
-def recognition_of(text: str) -> Recognition:
+def recognition_of(text: str, *, with_pieces: bool) -> Recognition:
     """A recognition of this text, sure of it."""
     return Recognition(
         text=text,
         confidence=1.0,
         words=tuple(Word(text=word, confidence=1.0) for word in text.split()),
-        tokens=(),
-        token_logprobs=(),
+        tokens=(7,),
+        token_logprobs=(0.0,),
         flags=frozenset(),
+        pieces=(Token(text=text, logprob=0.0),) if with_pieces else None,
     )
 
 
@@ -35,9 +36,12 @@ class FakeRecognizer:
 
     Args:
         rows: Lines at once.
+        least_lines: Lines that are well encoded together, at least.
+        most_lines: The same, at most; 0 is as many as rows.
         unreadable: Keys whose lines cannot be encoded.
         poisonous: Keys whose lines fail any step that they are in.
-        memory_rows: Rows that there is memory for; it runs out when more would be in use.
+        memory_rows: Rows that there is memory for; it runs out when more would be in use, but for one line alone.
+        on_admit: Called in the middle of each admit.
         on_step: Called in the middle of each step.
         steps: Steps that each line takes; None: its height.
     """
@@ -46,22 +50,31 @@ class FakeRecognizer:
         self,
         rows: int = 4,
         *,
+        least_lines: int = 1,
+        most_lines: int = 0,
         unreadable: Collection[str] = (),
         poisonous: Collection[str] = (),
         memory_rows: int | None = None,
+        on_admit: Callable[[], None] = lambda: None,
         on_step: Callable[[], None] = lambda: None,
         steps: int | None = None,
     ) -> None:
         self._rows = rows
+        self._group_size = GroupSize(least=least_lines, most=most_lines or rows)
         self.unreadable = unreadable
         self.poisonous = poisonous
         self.memory_rows = rows if memory_rows is None else memory_rows
+        self._on_admit = on_admit
         self._on_step = on_step
         self._steps = steps
         #: Steps that each line in rows still takes.
         self.steps_left: dict[str, int] = {}
+        #: Lines whose requests want their pieces.
+        self.with_pieces: set[str] = set()
         #: Steps that each line takes, and took.
         self.lengths: dict[str, int] = {}
+        #: Rows that each line takes, and took.
+        self.beams: dict[str, int] = {}
         #: The keys of each group that was admitted.
         self.admitted: list[tuple[str, ...]] = []
 
@@ -73,21 +86,39 @@ class FakeRecognizer:
     def rows(self) -> int:
         return self._rows
 
+    @property
+    def group_size(self) -> GroupSize:
+        return self._group_size
+
+    @property
+    def max_aspect_ratio(self) -> float:
+        return 20.0
+
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
+        self._on_admit()
         assert lines, "an empty group"
         assert self.steps_left.keys().isdisjoint(lines), "a line got a second row"
-        assert len(self.steps_left) + len(lines) <= self._rows, "more lines than rows"
-        if len(self.steps_left) + len(lines) > self.memory_rows:
+        assert len(lines) <= self._group_size.most, "a larger group than is good"
+        used = self.rows_in_use + sum(request.beams for request in lines.values())
+        assert used <= self._rows or (not self.steps_left and len(lines) == 1), "more beams than rows"
+        if used > self.memory_rows and not (self.memory_rows and not self.steps_left and len(lines) == 1):
             raise RecognizerOutOfMemory
         if not lines.keys().isdisjoint(self.unreadable):
             raise ValueError("unreadable")
         self.admitted.append(tuple(lines))
         self.lengths.update((key, self._steps or request.pixels.shape[0]) for key, request in lines.items())
         self.steps_left.update((key, self.lengths[key]) for key in lines)
+        self.with_pieces.difference_update(lines)
+        self.with_pieces.update(key for key, request in lines.items() if request.top_logprobs is not None)
+        self.beams.update((key, request.beams) for key, request in lines.items())
+
+    @property
+    def rows_in_use(self) -> int:
+        return sum(self.beams[key] for key in self.steps_left)
 
     def step(self) -> Mapping[str, Recognition]:
         self._on_step()
-        if len(self.steps_left) > self.memory_rows:
+        if self.rows_in_use > self.memory_rows and not (self.memory_rows and len(self.steps_left) == 1):
             self.steps_left.clear()
             raise RecognizerOutOfMemory
         if not self.steps_left.keys().isdisjoint(self.poisonous):
@@ -96,7 +127,7 @@ class FakeRecognizer:
         self.steps_left = {key: left - 1 for key, left in self.steps_left.items()}
         ended = [key for key, left in self.steps_left.items() if left <= 0]
         self.drop(ended)
-        return {key: recognition_of(f"text of {key}") for key in ended}
+        return {key: recognition_of(f"text of {key}", with_pieces=key in self.with_pieces) for key in ended}
 
     def settled(self, keys: Collection[str]) -> Mapping[str, str]:
         done = {key: self.lengths[key] - left for key, left in self.steps_left.items() if key in keys}

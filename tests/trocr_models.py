@@ -107,12 +107,14 @@ class Generated:
     confidence: float
 
 
-def generated(recognizer: TrocrRecognizer, lines: Mapping[str, LinePixels], limit: int) -> dict[str, Generated]:
-    """What `generate(num_beams=1, do_sample=False)` of the recognizer's own model reads, each line alone."""
-    return {key: _generated(recognizer, pixels, limit) for key, pixels in lines.items()}
+def generated(
+    recognizer: TrocrRecognizer, lines: Mapping[str, LinePixels], limit: int, *, beams: int = 1
+) -> dict[str, Generated]:
+    """What `generate(num_beams=beams, do_sample=False)` of the recognizer's own model reads, each line alone."""
+    return {key: _generated(recognizer, pixels, limit, beams) for key, pixels in lines.items()}
 
 
-def _generated(recognizer: TrocrRecognizer, pixels: LinePixels, limit: int) -> Generated:
+def _generated(recognizer: TrocrRecognizer, pixels: LinePixels, limit: int, beams: int) -> Generated:
     checkpoint = recognizer.checkpoint
     _mend_positions(checkpoint.decoder)
     model: Any = checkpoint.model
@@ -120,13 +122,16 @@ def _generated(recognizer: TrocrRecognizer, pixels: LinePixels, limit: int) -> G
         out = model.generate(
             checkpoint.preprocessed([pixels]),
             max_new_tokens=limit,
-            num_beams=1,
+            num_beams=beams,
             do_sample=False,
             use_cache=True,
             output_scores=True,
             return_dict_in_generate=True,
         )
-        scores = model.compute_transition_scores(out.sequences, out.scores, normalize_logits=True)
+        # with beams, the scores are logarithms of probabilities already, and changed by the rules as they are summed
+        scores = model.compute_transition_scores(
+            out.sequences, out.scores, out.get("beam_indices"), normalize_logits=beams == 1
+        )
     return Generated(tokens=tuple(out.sequences[0, 1:].tolist()), confidence=float(scores[0].mean().exp()))
 
 

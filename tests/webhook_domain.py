@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from core import outcomes
@@ -11,6 +11,7 @@ from core.claims import claim
 from core.database import transaction
 from core.webhook_deliveries import Delivery, DeliveryFilter, list_deliveries
 from core.webhook_endpoints import NewEndpoint, create_endpoint
+from core.webhook_events import EventType
 from core.webhooks import JOB_EVENTS, JobWebhook
 from tests.domain import MODEL, read, submit_lines
 from tests.receiver import Receiver
@@ -23,10 +24,12 @@ def ended_job(caller: Caller, webhook: JobWebhook | None = None, *, lines: int =
     return job_id
 
 
-def endpoint(caller: Caller, receiver: Receiver, *, include_text: bool = False) -> tuple[str, str]:
+def endpoint(
+    caller: Caller, receiver: Receiver, *, events: Sequence[EventType] = JOB_EVENTS, include_text: bool = False
+) -> tuple[str, str]:
     """An endpoint of the account; its id and its secret."""
     with transaction() as connection:
-        new = NewEndpoint(url=receiver.url, events=JOB_EVENTS, include_text=include_text)
+        new = NewEndpoint(url=receiver.url, events=events, include_text=include_text)
         made, secret = create_endpoint(connection, caller, new)
     return made.id, secret
 

@@ -54,11 +54,15 @@ def pumped(transcription: Transcription) -> Iterator[None]:
 class FakeDecoder:
     """Gives every file the same line with ink, or an error."""
 
-    def __init__(self, error: Exception | None = None, *, blank: bool = False) -> None:
+    def __init__(
+        self, error: Exception | None = None, *, blank: bool = False, pixels: LinePixels | None = None
+    ) -> None:
         self._error = error
-        self._pixels = np.full((4, 40, 3), 255, np.uint8)
-        if not blank:
-            self._pixels[1:3, 4:30:3] = 0
+        if pixels is None:
+            pixels = np.full((4, 40, 3), 255, np.uint8)
+            if not blank:
+                pixels[1:3, 4:30:3] = 0
+        self._pixels = pixels
 
     def decode(self, data: bytes, *, max_pixels: int, urgency: int) -> Future[LinePixels]:
         assert data and max_pixels and urgency in range(3)
@@ -71,11 +75,11 @@ class FakeDecoder:
 
 
 @contextmanager
-def worker_of(recognizer: Recognizer, decoder: Decoder | None = None) -> Iterator[Transcription]:
+def worker_of(recognizer: Recognizer, decoder: Decoder | None = None, *, model: str = MODEL) -> Iterator[Transcription]:
     finisher = Finisher()
     live_texts = LiveTexts()
     transcription = Transcription(
-        MODEL,
+        model,
         worker_id=leases.register([]),
         recognizer=recognizer,
         decoder=decoder or FakeDecoder(),

@@ -31,7 +31,7 @@ class WeightKeeper:
                 by_shape.setdefault(weight.shape, []).append(weight)
             else:
                 others.append(weight)
-        self._muon = _Muon(list(by_shape.values()))
+        self._muon = _Muon(list(by_shape.values()), dtype=compute_dtype)
         self._adam = torch.optim.AdamW(others, betas=_ADAM_BETAS, weight_decay=_WEIGHT_DECAY, fused=True)
 
     def flat_gradient(self) -> torch.Tensor:
@@ -89,27 +89,31 @@ class _Muon:
         Muon (Jordan et al., 2024) with the scale of Muon is Scalable for LLM Training, arXiv 2502.16982.
     """
 
-    def __init__(self, groups: list[list[torch.Tensor]]) -> None:
-        """Take matrices, grouped by shape."""
+    def __init__(self, groups: list[list[torch.Tensor]], *, dtype: torch.dtype) -> None:
+        """Take matrices, grouped by shape; their directions are computed in `dtype`."""
         self._groups = groups
+        self._dtype = dtype
         self.momentum = [torch.zeros(len(group), *group[0].shape, device=group[0].device) for group in groups]
 
     def step(self, learning_rate: float) -> None:
         for group, momentum in zip(self._groups, self.momentum, strict=True):
             gradients = torch.stack([weight.grad for weight in group if weight.grad is not None])
             momentum.lerp_(gradients, 1 - _MOMENTUM)
-            directions = _orthogonal(gradients.lerp(momentum, _MOMENTUM))
+            directions = _orthogonal(gradients.lerp(momentum, _MOMENTUM).to(self._dtype))
             scale = 0.2 * float(max(directions.shape[1:])) ** 0.5
             for weight, direction in zip(group, directions, strict=True):
                 weight.mul_(1 - learning_rate * _WEIGHT_DECAY).sub_(direction, alpha=learning_rate * scale)
 
 
 def _orthogonal(matrices: torch.Tensor) -> torch.Tensor:
-    """Bring the singular values of matrices (N, R, C) near 1, by five Newton-Schulz iterations in bfloat16."""
-    x = matrices.bfloat16()
-    tall = x.shape[1] > x.shape[2]
-    x = x.mT if tall else x
-    x = (x / (x.float().norm(dim=(1, 2), keepdim=True) + 1e-7).bfloat16()).contiguous()
+    """Bring the singular values of matrices (N, R, C) near 1, by five Newton-Schulz iterations; bfloat16 is enough.
+
+    But where the processor does not multiply bfloat16, it takes 17 times as long as float32: 9.3 instead of 0.54 s of
+    an AVX2 core for a step of the bundled model.
+    """
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = (x / (x.float().norm(dim=(1, 2), keepdim=True) + 1e-7).to(x.dtype)).contiguous()
     for _ in range(5):
         square = x @ x.mT
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * (square @ square)) @ x

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import Protocol
 
 import structlog
 
+from worker.encode_budget import EncodeBudget
 from worker.line_queue import INTERACTIVE, LineQueue, QueuedLine, WaitingLine
 from worker.recognizer import Recognition, Recognizer, RecognizerOutOfMemory
 from worker.row_limit import RowLimit
@@ -71,6 +72,7 @@ class Batcher:
         on_failed: A line could not be read: admitting it alone failed, or a step failed with it alone in rows. The
             exception is `RecognizerOutOfMemory` when it ran out of memory alone.
         observer: Is told the figures of each admit and step.
+        clock: Seconds that never go back.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Batcher:
         on_read: Callable[[QueuedLine, Recognition], None],
         on_failed: Callable[[QueuedLine, Exception], None],
         observer: BatchObserver,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._recognizer = recognizer
         self._on_start = on_start
@@ -89,6 +92,9 @@ class Batcher:
         self._on_read = on_read
         self._on_failed = on_failed
         self._observer = observer
+        self._clock = clock
+        #: The device's thread alone uses it.
+        self._encode_budget = EncodeBudget()
         #: Guards everything below; never held while the recognizer or a callback runs.
         self._changed = threading.Condition()
         self._queue = LineQueue()
@@ -97,7 +103,7 @@ class Batcher:
         self._to_drop: set[str] = set()
         self._row_limit = RowLimit(recognizer.rows)
         self._stopping = False
-        self._last_progress_at = time.monotonic()
+        self._last_progress_at = clock()
         self._thread = threading.Thread(target=self._run, name=f"device-{recognizer.card.name}", daemon=True)
 
     def start(self) -> None:
@@ -116,7 +122,7 @@ class Batcher:
                 raise BatcherStopped
             if line.key in self._queue or line.key in self._in_rows:
                 raise ValueError(f"line {line.key} is here already")
-            now = time.monotonic()
+            now = self._clock()
             if not (self._queue or self._in_rows):
                 self._last_progress_at = now
             self._queue.push(WaitingLine(line=line, since=now))
@@ -137,6 +143,13 @@ class Batcher:
         """Lines that wait for a row."""
         with self._changed:
             return len(self._queue)
+
+    @property
+    def oldest_wait_s(self) -> float:
+        """How long the line that has waited longest for a row waits now, seconds; 0 when none does."""
+        with self._changed:
+            since = self._queue.oldest_since
+        return 0.0 if since is None else self._clock() - since
 
     @property
     def in_rows(self) -> int:
@@ -221,14 +234,20 @@ class Batcher:
             return canceled, group
 
     def _admissible(self) -> list[WaitingLine]:
-        in_use = self._in_rows.values()
-        if any(waiting.alone for waiting in in_use):
+        in_rows = self._in_rows.values()
+        if any(waiting.alone for waiting in in_rows):
             return []
-        lower = sum(waiting.line.priority > INTERACTIVE for waiting in in_use)
+        used = _rows(in_rows)
+        lower = _rows(waiting for waiting in in_rows if waiting.line.priority > INTERACTIVE)
+        free, size = self._row_limit.now - used, self._recognizer.group_size
+        shared = min(free, self._row_limit.shared - lower)
+        is_large_enough = not used or shared >= min(size.least, len(self._queue))
+        is_in_budget = lower == used or self._encode_budget.allows_group
         return self._queue.take(
-            free_rows=self._row_limit.now - len(in_use),
-            shared_rows=self._row_limit.shared - lower,
-            rows_in_use=len(in_use),
+            free_rows=free,
+            shared_rows=shared if is_large_enough and is_in_budget else 0,
+            rows_in_use=used,
+            most_lines=size.most,
         )
 
     def _admit(self, group: Sequence[WaitingLine]) -> None:
@@ -248,7 +267,7 @@ class Batcher:
         group = self._still_wanted(group)
         if not group:
             return True
-        started = time.monotonic()
+        started = self._clock()
         reason = self._reason(group)
         try:
             self._recognizer.admit({waiting.line.key: waiting.line.request for waiting in group})
@@ -261,6 +280,8 @@ class Batcher:
             self._fail(group, error)
         else:
             encode_s = self._progressed() - started
+            if any(waiting.line.priority > INTERACTIVE for waiting in group):
+                self._encode_budget.count_group(encode_s)
             waits_s = [started - waiting.since for waiting in group]
             self._tell(
                 self._observer.admitted,
@@ -275,7 +296,7 @@ class Batcher:
     def _step(self) -> None:
         with self._changed:
             rows = list(self._in_rows.values())
-        started = time.monotonic()
+        started = self._clock()
         try:
             ended = self._recognizer.step()
         except RecognizerOutOfMemory as error:
@@ -286,7 +307,8 @@ class Batcher:
             self._fail([waiting for waiting in rows if waiting.second_try], error)
         else:
             step_s = self._progressed() - started
-            self._tell(self._observer.stepped, rows=len(rows), jobs=_jobs(rows), step_s=step_s)
+            self._encode_budget.count_step(step_s)
+            self._tell(self._observer.stepped, rows=_rows(rows), jobs=_jobs(rows), step_s=step_s)
             self._deliver(ended)
             self._show_watched()
 
@@ -312,12 +334,12 @@ class Batcher:
     def _ran_out_of_memory(self, group: Sequence[WaitingLine], error: RecognizerOutOfMemory) -> None:
         """Halve what is used and put `group` back; a line that ran out alone fails, since less than one is nothing."""
         with self._changed:
-            used = len(self._in_rows)
+            lines, used = len(self._in_rows), _rows(self._in_rows.values())
             self._row_limit.halve(used)
             row_limit = self._row_limit.now
         _log.warning("out_of_memory", rows=used, row_limit=row_limit, error=str(error))
         self._tell(self._observer.ran_out_of_memory, row_limit=row_limit)
-        if used > 1:
+        if lines > 1:
             self._put_back(group)
         else:
             self._fail(group, error)
@@ -347,7 +369,7 @@ class Batcher:
 
     def _progressed(self) -> float:
         with self._changed:
-            self._last_progress_at = time.monotonic()
+            self._last_progress_at = self._clock()
             return self._last_progress_at
 
     def _tell(self, callback: Callable[..., None], *args: object, **figures: object) -> None:
@@ -355,6 +377,10 @@ class Batcher:
             callback(*args, **figures)
         except Exception:
             _log.exception("callback_failed", callback=getattr(callback, "__qualname__", repr(callback)))
+
+
+def _rows(lines: Iterable[WaitingLine]) -> int:
+    return sum(waiting.rows for waiting in lines)
 
 
 def _jobs(group: Sequence[WaitingLine]) -> int:

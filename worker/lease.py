@@ -1,4 +1,7 @@
-"""The worker's heartbeat: renews the lease, drops what was canceled, and ends a process that no longer works."""
+"""The worker's heartbeat: renews the lease, drops what was canceled, and ends a process that no longer works.
+
+It also shows what waits and what is in rows: figures of a moment, so that a look every few seconds is enough.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from redis.exceptions import RedisError
 from core import claims, leases, queue
 from core.errors import Unavailable
 from core.settings import settings
+from worker.metrics import show_batcher
 from worker.transcription import Transcription
 
 #: Heartbeats within one lease: the lease survives some that fail.
@@ -59,6 +63,7 @@ class Heartbeat:
             Unavailable: Postgres cannot be reached.
         """
         for transcription in self._transcriptions:
+            show_batcher(transcription.model, transcription.batcher)
             if self._hangs(transcription):
                 _end_process("the model has made no step for too long", model=transcription.model)
         if self._is_deaf():

@@ -43,6 +43,11 @@ class WaitingLine:
         """Whether it must be the only line in rows."""
         return self.line.alone or self.second_try
 
+    @property
+    def rows(self) -> int:
+        """How many rows it takes: one for each beam."""
+        return self.line.request.beams
+
 
 class LineQueue:
     """Lines that wait; not safe for threads, the batcher locks around it."""
@@ -57,6 +62,12 @@ class LineQueue:
     def __contains__(self, key: str) -> bool:
         return key in self._keys
 
+    @property
+    def oldest_since(self) -> float | None:
+        """When the line that has waited longest was submitted, on the monotonic clock, seconds; None when empty."""
+        jobs = (lines for level in self._levels.values() for lines in level.values())
+        return min((lines[0].since for lines in jobs), default=None)
+
     def push(self, waiting: WaitingLine) -> None:
         """Put a line behind the others of its job; a job that had none is the last to get its turn."""
         self._job(waiting).append(waiting)
@@ -68,25 +79,30 @@ class LineQueue:
         self._levels[waiting.line.priority].move_to_end(waiting.line.job_id, last=False)
         self._keys.add(waiting.line.key)
 
-    def take(self, *, free_rows: int, shared_rows: int, rows_in_use: int) -> list[WaitingLine]:
+    def take(self, *, free_rows: int, shared_rows: int, rows_in_use: int, most_lines: int) -> list[WaitingLine]:
         """Remove the lines that may be admitted now, in order.
 
         A line that must be alone is taken when no row is in use, and then nothing with it; until then it keeps those
-        behind it waiting, for otherwise the rows might never be empty.
+        behind it waiting, for otherwise the rows might never be empty. The same is true of a line with more beams than
+        rows may be used.
 
         Args:
             free_rows: Rows that interactive lines may take.
             shared_rows: How many of them lines of a lower priority may take.
             rows_in_use: Rows that are held by other lines.
+            most_lines: Take no more lines than that.
         """
         group: list[WaitingLine] = []
-        lower = 0
-        while len(group) < free_rows and (head := self._head()) is not None:
-            is_lower = head.line.priority > INTERACTIVE
-            if (is_lower and lower >= shared_rows) or (head.alone and (rows_in_use or group)):
+        while len(group) < most_lines and (head := self._head()) is not None:
+            is_first = not (rows_in_use or group)
+            has_rows = head.rows <= free_rows
+            if head.line.priority > INTERACTIVE:
+                has_rows = has_rows and head.rows <= shared_rows
+                shared_rows -= head.rows
+            if not is_first and (head.alone or not has_rows):
                 break
+            free_rows -= head.rows
             group.append(self._pop(head))
-            lower += is_lower
             if head.alone:
                 break
         return group

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from core.transcript import Flag
-from worker.batcher import AdmitReason
+from core.transcript import Line
+from worker.batcher import AdmitReason, Batcher
 
 _SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
-_BATCH_LINES = Histogram("inkqueue_batch_lines", "Lines in one step of the model.", ["model"], buckets=_SIZES)
-_BATCH_JOBS = Histogram("inkqueue_batch_jobs", "Jobs whose lines were in one step.", ["model"], buckets=_SIZES)
+_MODEL = ["model"]
+
+_BATCH_LINES = Histogram("inkqueue_batch_lines", "Rows in use at each step of the model.", _MODEL, buckets=_SIZES)
+_BATCH_JOBS = Histogram("inkqueue_batch_jobs", "Jobs whose lines were in one step.", _MODEL, buckets=_SIZES)
 _ADMITTED = Counter("inkqueue_admitted_lines", "Lines that were given a row, by why then.", ["model", "reason"])
-_WAIT = Histogram("inkqueue_line_wait_seconds", "Wait of a line for a row.", ["model"], buckets=_SECONDS)
-_ENCODE = Histogram("inkqueue_encode_seconds", "Encoding of a group of lines.", ["model"], buckets=_SECONDS)
-_STEP = Histogram("inkqueue_step_seconds", "One step of all rows.", ["model"], buckets=_SECONDS)
-_OUT_OF_MEMORY = Counter("inkqueue_out_of_memory", "Times that the device had no room.", ["model"])
-_ROW_LIMIT = Gauge("inkqueue_row_limit", "Rows in use at most.", ["model"], multiprocess_mode="livemostrecent")
+_WAIT = Histogram("inkqueue_line_wait_seconds", "Wait of a line for a row.", _MODEL, buckets=_SECONDS)
+_ENCODE = Histogram("inkqueue_encode_seconds", "Encoding of a group of lines.", _MODEL, buckets=_SECONDS)
+_STEP = Histogram("inkqueue_step_seconds", "One decode step of all rows.", _MODEL, buckets=_SECONDS)
+_OUT_OF_MEMORY = Counter("inkqueue_out_of_memory", "Times that the device had no room.", _MODEL)
 _IMAGES = Counter("inkqueue_images", "Images that ended, by outcome.", ["model", "outcome"])
+_LINES = Counter("inkqueue_lines", "Lines that were read, blank ones included.", _MODEL)
+_TOKENS = Counter("inkqueue_tokens", "Tokens of these lines.", _MODEL)
 _FLAGS = Counter("inkqueue_flagged_lines", "Lines that were flagged, by flag.", ["model", "flag"])
+
+# Of several workers that share a folder of figures the last one's is shown: one that was killed leaves no trace.
+_LAST: Literal["livemostrecent"] = "livemostrecent"
+_ROW_LIMIT = Gauge("inkqueue_row_limit", "Rows in use at most.", _MODEL, multiprocess_mode=_LAST)
+_ROWS_IN_USE = Gauge("inkqueue_rows_in_use", "Lines that are being read.", _MODEL, multiprocess_mode=_LAST)
+_WAITING = Gauge("inkqueue_waiting_lines", "Lines in the worker that wait for a row.", _MODEL, multiprocess_mode=_LAST)
+_OLDEST = Gauge("inkqueue_oldest_line_seconds", "Wait of the oldest of them.", _MODEL, multiprocess_mode=_LAST)
 
 
 class PrometheusObserver:
@@ -53,8 +64,18 @@ class PrometheusObserver:
         _ROW_LIMIT.labels(self._model).set(row_limit)
 
 
-def count_image(model: str, *, outcome: str, flags: Sequence[Flag]) -> None:
-    """Count an image that ended: `read`, or the code of its error, with the flags of its lines."""
+def show_batcher(model: str, batcher: Batcher) -> None:
+    """Show what a batcher holds now."""
+    _ROWS_IN_USE.labels(model).set(batcher.in_rows)
+    _WAITING.labels(model).set(batcher.backlog)
+    _OLDEST.labels(model).set(batcher.oldest_wait_s)
+
+
+def count_image(model: str, *, outcome: str, lines: Sequence[Line]) -> None:
+    """Count an image that ended: `read`, or the code of its error, with its lines."""
     _IMAGES.labels(model, outcome).inc()
-    for flag in flags:
-        _FLAGS.labels(model, flag.value).inc()
+    _LINES.labels(model).inc(len(lines))
+    _TOKENS.labels(model).inc(sum(line.token_count or 0 for line in lines))
+    for line in lines:
+        for flag in line.flags:
+            _FLAGS.labels(model, flag.value).inc()

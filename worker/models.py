@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+
 from core.settings import Settings
-from worker.recognizer import ModelUnavailable, Recognizer
+from worker.recognizer import LineRequest, ModelUnavailable, Recognizer, RecognizerOutOfMemory
 
 __all__ = ["ModelUnavailable", "load_recognizer"]
 
 
 def load_recognizer(name: str, settings: Settings) -> Recognizer:
-    """Load a model.
+    """Load a model and read a blank picture with it, so that the first line finds it warm.
 
     Args:
         name: `ppocr-v6`; the name of a folder in `settings.model_dir`; the path of a folder; or the id of a repository
@@ -20,8 +22,22 @@ def load_recognizer(name: str, settings: Settings) -> Recognizer:
         settings: Where bundled models lie; on which device, in which dtype and in how many rows TrOCR models run.
 
     Raises:
-        ModelUnavailable: There is no such model, it cannot be fetched, or it is not one that can be read with.
+        ModelUnavailable: There is no such model, it cannot be fetched, it is not one that can be read with, or there is
+            not enough memory for it.
     """
+    recognizer = _loaded(name, settings)
+    try:
+        recognizer.admit({name: LineRequest(pixels=np.full((48, 480, 3), 255, np.uint8), max_new_tokens=2)})
+        while not recognizer.step():
+            pass
+    except RecognizerOutOfMemory as error:
+        raise ModelUnavailable(
+            f"{recognizer.card.device} has not enough memory to read with {name}: {error}"
+        ) from error
+    return recognizer
+
+
+def _loaded(name: str, settings: Settings) -> Recognizer:
     # Imported here: a worker that serves only PP-OCR then needs no torch, which is large on disk and takes seconds to
     # start, and one that serves only TrOCR needs no onnxruntime.
     if name == "ppocr-v6":

@@ -27,7 +27,15 @@ from PIL import Image
 
 from core.transcript import Alternative
 from worker.confidence import confidence_of, flags_of, pieces_of, words_of
-from worker.recognizer import LinePixels, LineRequest, ModelCard, ModelUnavailable, Recognition, RecognizerOutOfMemory
+from worker.recognizer import (
+    GroupSize,
+    LinePixels,
+    LineRequest,
+    ModelCard,
+    ModelUnavailable,
+    Recognition,
+    RecognizerOutOfMemory,
+)
 
 _MODEL_FILE = "PP-OCRv6_rec_small.onnx"
 _HEIGHT = 48
@@ -87,6 +95,16 @@ class PpocrRecognizer:
     def rows(self) -> int:
         """The most lines that can be in rows at once."""
         return self._rows
+
+    @property
+    def group_size(self) -> GroupSize:
+        """How many lines are best read together: as many as there are rows."""
+        return GroupSize(least=1, most=self._rows)
+
+    @property
+    def max_aspect_ratio(self) -> float:
+        """The width over height of the widest line that is not squeezed."""
+        return _MOST_WIDTH / _HEIGHT
 
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Read the lines, each at its own width, so that no line changes another's text."""

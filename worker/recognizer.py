@@ -15,6 +15,10 @@ from core.transcript import Flag, Token, Word
 LinePixels = NDArray[np.uint8]
 
 
+#: The most beams of a line.
+MAX_BEAMS = 10
+
+
 class ModelUnavailable(Exception):
     """The model cannot be loaded; the message says what is missing and what to do."""
 
@@ -45,6 +49,8 @@ class LineRequest:
     """A line to read, and what is asked of its reading."""
 
     pixels: LinePixels
+    #: Follow so many beginnings of the text at once, 1 to `MAX_BEAMS`, each in a row of its own; 1 reads greedily.
+    beams: int = 1
     #: Read at most so many tokens; None is the model's own limit, which a higher number does not raise.
     max_new_tokens: int | None = None
     #: Tell what each token adds to the text, and so many of the likeliest tokens in its place; None tells neither.
@@ -68,8 +74,18 @@ class Recognition:
     pieces: tuple[Token, ...] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class GroupSize:
+    """How many lines are best encoded together, at least 1."""
+
+    #: Fewer take as long as so many.
+    least: int
+    #: More would only keep those that are being read waiting.
+    most: int
+
+
 class Recognizer(Protocol):
-    """A model with a fixed number of rows, each of which reads one line at a time.
+    """A model with a fixed number of rows, each of which reads one line, or one beam of a line, at a time.
 
     All methods are called by one thread, which owns the device. Rows are named by the caller's keys.
     """
@@ -80,10 +96,18 @@ class Recognizer(Protocol):
 
     @property
     def rows(self) -> int:
-        """The most lines that can be in rows at once, at least 1."""
+        """The most rows that are used at once, at least 1. A line that is alone may have more beams than that."""
+
+    @property
+    def group_size(self) -> GroupSize:
+        """How many lines are best encoded together."""
+
+    @property
+    def max_aspect_ratio(self) -> float:
+        """The width over height up to which a line is read well, at least 12; wider ones are better read in parts."""
 
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
-        """Encode lines together and give each a row, under its key; at most as many as rows are free.
+        """Encode lines together and give each its rows, under its key; at most as many as are free.
 
         Raises:
             RecognizerOutOfMemory: There was no room on the device; none of `lines` was given a row.

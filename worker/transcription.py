@@ -19,10 +19,11 @@ from core.queue import SLICE_IMAGES
 from core.settings import settings
 from core.states import Priority
 from core.transcript import BoundingBox, Flag, Line
-from worker.batcher import Batcher, BatcherStopped, BatchObserver, QueuedLine
+from worker.batcher import BatcherStopped, BatchObserver, QueuedLine
 from worker.finisher import Finisher
 from worker.line_checks import is_blank, looks_like_page
 from worker.live_texts import LiveTexts
+from worker.long_lines import LongLines
 from worker.metrics import count_image
 from worker.recognizer import LinePixels, LineRequest, Recognition, Recognizer, RecognizerOutOfMemory
 
@@ -87,7 +88,7 @@ class Transcription:
         self._decoder = decoder
         self._finisher = finisher
         self._live_texts = live_texts
-        self.batcher = Batcher(
+        self._lines = LongLines(
             recognizer,
             on_start=self._on_start,
             on_settled=self._on_settled,
@@ -95,6 +96,7 @@ class Transcription:
             on_failed=self._on_failed,
             observer=observer,
         )
+        self.batcher = self._lines.batcher
         self._lock = threading.Lock()
         self._readings: dict[str, _Reading] = {}
         self._pumps = 0
@@ -124,7 +126,7 @@ class Transcription:
     def stop(self, grace_s: float) -> None:
         """Finish what is in rows within the grace, and give everything else back to the queue."""
         self.stop_claiming()
-        unread = self.batcher.stop(grace_s)
+        unread = self._lines.stop(grace_s)
         for line in unread:
             self._give_back(line.key)
 
@@ -146,7 +148,7 @@ class Transcription:
         for reading in dropped:
             if reading.decoding is not None:
                 reading.decoding.cancel()
-        self.batcher.cancel([reading.claim.image_id for reading in dropped])
+        self._lines.cancel([reading.claim.image_id for reading in dropped])
 
     def _enter(self) -> bool:
         with self._lock:
@@ -223,7 +225,7 @@ class Transcription:
         flags = frozenset({Flag.LOOKS_LIKE_PAGE}) if looks_like_page(pixels) else frozenset()
         if not self._change(claim.image_id, flags=flags, submitted=True):
             return
-        self.batcher.submit(
+        self._lines.submit(
             QueuedLine(
                 key=claim.image_id,
                 request=LineRequest(
@@ -296,11 +298,7 @@ class Transcription:
             lines = (_blank_line(reading),)
         elif recognition is not None:
             lines = (_line(recognition, reading),)
-        count_image(
-            self.model,
-            outcome=error.code if error else "read",
-            flags=[flag for line in lines for flag in line.flags],
-        )
+        count_image(self.model, outcome=error.code if error else "read", lines=lines)
         claim = reading.claim
         self._finisher.finish(
             Outcome(image_id=image_id, job_id=claim.job_id, attempt=claim.attempt, lines=lines, error=error)

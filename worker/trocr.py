@@ -1,74 +1,82 @@
-"""TrOCR-family models in PyTorch, decoded greedily with lines that join and leave between two steps."""
+"""TrOCR-family models in PyTorch, decoded with lines that join and leave between two steps."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import structlog
 import torch
-from torch import Tensor
 
-from worker.recognizer import LinePixels, LineRequest, ModelCard, ModelUnavailable, Recognition, RecognizerOutOfMemory
+from worker.recognizer import (
+    MAX_BEAMS,
+    GroupSize,
+    LineRequest,
+    ModelCard,
+    ModelUnavailable,
+    Recognition,
+    RecognizerOutOfMemory,
+)
 from worker.trocr_checkpoint import Checkpoint, load_checkpoint
 from worker.trocr_decoder import DecoderRows
 from worker.trocr_device import choose_device, choose_dtype
+from worker.trocr_encoder import CpuEncoder, CudaEncoder
 from worker.trocr_hub import fetched
-from worker.trocr_text import recognition_of, settled_text
+from worker.trocr_reading import Reading
+from worker.trocr_steps import MadeStep
 
 _log = structlog.get_logger(__name__)
 
 #: Rows where the caller names no number: enough to keep the device busy, few enough that a step stays short.
 _ROWS = {"cpu": 16, "cuda": 64}
-
-
-@dataclass
-class _Reading:
-    """A line in a row, and what was read of it so far."""
-
-    key: str
-    #: The most tokens that are read of it.
-    limit: int
-    #: How many of the likeliest tokens are kept for each place; None when nobody wants to know.
-    top_logprobs: int | None
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    #: The likeliest tokens of each place, with their logarithms of probability.
-    alternatives: list[list[tuple[int, float]]] = field(default_factory=list)
+#: Steps that a device makes ahead of what the host has looked at. With one, a GPU never waits for the host; rows that
+#: have ended are then computed once more than needed. A CPU is the host.
+_STEPS_AHEAD = {"cpu": 0, "cuda": 1}
 
 
 class TrocrRecognizer:
-    """Reads lines as transformers' `generate(num_beams=1, do_sample=False)` would, token by token.
+    """Reads lines as transformers' `generate(do_sample=False)` would, token by token.
 
     Args:
         checkpoint: The model with what belongs to it; it is not changed.
-        rows: Lines at once; 0 lets the device decide.
+        rows: Rows at once; 0 lets the device decide.
         max_new_tokens: The most tokens of a line; None is the checkpoint's own limit.
+        steps_ahead: Steps that are begun before the last one's tokens are looked at; None lets the device decide.
 
     Raises:
         RecognizerOutOfMemory: The device has no room for so many rows.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, rows: int = 0, max_new_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        rows: int = 0,
+        max_new_tokens: int | None = None,
+        steps_ahead: int | None = None,
+    ) -> None:
         #: The model with what belongs to it.
         self.checkpoint = checkpoint
-        self._rows = rows or _ROWS[checkpoint.model.device.type]
+        kind = checkpoint.model.device.type
+        self._rows = rows or _ROWS[kind]
+        self._steps_ahead = _STEPS_AHEAD[kind] if steps_ahead is None else steps_ahead
         self._max_new_tokens = min(max_new_tokens or checkpoint.max_new_tokens, checkpoint.positions)
-        # On a CPU, how bfloat16 products are rounded depends on how many lines are encoded together: of 210 lines 3 %
-        # read differently in fours than alone. One at a time, none did, and the encoder is not slower.
-        exact = checkpoint.model.device.type == "cuda" or checkpoint.model.encoder.dtype == torch.float32
-        self._encoded_at_once = self._rows if exact else 1
-        self._in_rows: list[_Reading] = []
+        #: Whose each row is.
+        self._owners: list[Reading] = []
+        #: Steps whose tokens were not looked at.
+        self._made: deque[MadeStep] = deque()
         with torch.inference_mode(), _memory_named():
+            self._encoder = CudaEncoder(checkpoint, most_lines=self._rows) if kind == "cuda" else CpuEncoder(checkpoint)
             # a blank line tells the shape of what the encoder gives, and warms the device up
-            blank = self._encoded([np.full((64, 512, 3), 255, np.uint8)])
+            blank = self._encoder.encoded([np.full((64, 512, 3), 255, np.uint8)])
             self._decoder = DecoderRows(
                 checkpoint.decoder,
-                rows=self._rows,
+                # the beams of a line that is alone always find their rows
+                rows=max(self._rows, MAX_BEAMS),
                 positions=self._max_new_tokens,
                 source_length=blank.shape[1],
                 start_token=checkpoint.start_token,
@@ -81,99 +89,90 @@ class TrocrRecognizer:
 
     @property
     def rows(self) -> int:
-        """The most lines that can be in rows at once."""
+        """The most rows that are used at once, but for the beams of a line that is alone."""
         return self._rows
 
+    @property
+    def group_size(self) -> GroupSize:
+        """How many lines are best encoded together."""
+        return self._encoder.group_size
+
+    @property
+    def max_aspect_ratio(self) -> float:
+        """The width over height up to which a line is read well."""
+        return self.checkpoint.max_aspect_ratio
+
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
-        """Encode lines together and give each a row."""
+        """Encode lines together and give each its rows."""
         with torch.inference_mode(), _memory_named():
-            self._decoder.join(self._encoded([request.pixels for request in lines.values()]))
-        self._in_rows += [_Reading(key, self._limit(request), request.top_logprobs) for key, request in lines.items()]
+            encoded = self._encoder.encoded([request.pixels for request in lines.values()])
+            self._decoder.join(encoded, [request.beams for request in lines.values()])
+        for key, request in lines.items():
+            first = len(self._owners)
+            reading = Reading(
+                key,
+                request,
+                rows=list(range(first, first + request.beams)),
+                checkpoint=self.checkpoint,
+                limit=self._max_new_tokens,
+            )
+            self._owners += [reading] * request.beams
 
     def step(self) -> Mapping[str, Recognition]:
         """Read one more token of every line."""
-        if not self._in_rows:
+        if not self._owners:
             return {}
         try:
             with torch.inference_mode(), _memory_named():
-                self._read_tokens()
+                self._made.append(MadeStep(self._decoder.step(), self._owners))
+                # What the host chooses must be known before the next step.
+                ahead = 0 if any(reading.is_chosen for reading in self._owners) else self._steps_ahead
+                while len(self._made) > ahead:
+                    self._look_at(self._made.popleft())
+                return self._take_ended()
         except Exception:
-            self._in_rows.clear()
+            self._owners.clear()
+            self._made.clear()
             self._decoder.clear()
             raise
-        return self._take_ended()
 
     def settled(self, keys: Collection[str]) -> Mapping[str, str]:
         """How the texts of these lines begin."""
-        return {
-            reading.key: settled_text(reading.tokens, self.checkpoint.tokenizer)
-            for reading in self._in_rows
-            if reading.key in keys
-        }
+        return {reading.key: reading.settled for reading in self._readings() if reading.key in keys}
 
     def drop(self, keys: Collection[str]) -> None:
         """Free the rows of these lines."""
         with torch.inference_mode():
-            for row in reversed([row for row, reading in enumerate(self._in_rows) if reading.key in keys]):
-                self._leave(row)
+            for reading in self._readings():
+                if reading.key in keys:
+                    self._leave(reading)
 
-    def _limit(self, request: LineRequest) -> int:
-        return min(request.max_new_tokens or self._max_new_tokens, self._max_new_tokens)
+    def _readings(self) -> list[Reading]:
+        return list(dict.fromkeys(self._owners))
 
-    def _encoded(self, lines: list[LinePixels]) -> Tensor:
-        """The encoder's output for each line, (lines, source_length, width)."""
-        model = self.checkpoint.model
-        groups = torch.split(self.checkpoint.preprocessed(lines), self._encoded_at_once)
-        encoded = torch.cat([model.encoder(pixel_values=group).last_hidden_state for group in groups])
-        encoded = encoded.to(self.checkpoint.decoder.dtype)
-        projection = getattr(model, "enc_to_dec_proj", None)
-        return encoded if projection is None else projection(encoded)
-
-    def _read_tokens(self) -> None:
-        scores = self._decoder.scores()
-        if self.checkpoint.rules:
-            scores = torch.cat([self._ruled(row, reading, scores) for row, reading in enumerate(self._in_rows)])
-        best, tokens = scores.max(dim=-1)
-        logprobs = (best - scores.logsumexp(dim=-1)).tolist()
-        self._keep_alternatives(scores)
-        self._decoder.feed(tokens)
-        for reading, token, logprob in zip(self._in_rows, tokens.tolist(), logprobs, strict=True):
-            reading.tokens.append(token)
-            reading.logprobs.append(logprob)
-
-    def _keep_alternatives(self, scores: Tensor) -> None:
-        for row, reading in enumerate(self._in_rows):
-            if reading.top_logprobs is not None:
-                likeliest = scores[row].log_softmax(dim=-1).topk(reading.top_logprobs)
-                reading.alternatives.append(
-                    list(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True))
-                )
-
-    def _ruled(self, row: int, reading: _Reading, scores: Tensor) -> Tensor:
-        fed = torch.tensor([[self.checkpoint.start_token, *reading.tokens]], device=scores.device)
-        return self.checkpoint.rules(fed, scores[row : row + 1])  # type: ignore[arg-type]  # no tensor is a LongTensor
+    def _look_at(self, made: MadeStep) -> None:
+        made.tell_likeliest()
+        for reading in made.chosen:
+            choice = reading.choose(made.scores[reading.rows])
+            parents = [reading.rows[parent] for parent in choice.parents]
+            self._decoder.choose(reading.rows, choice.tokens, parents)
 
     def _take_ended(self) -> dict[str, Recognition]:
-        ended = {}
-        for row in reversed(range(len(self._in_rows))):
-            reading = self._in_rows[row]
-            stopped = reading.tokens[-1] in self.checkpoint.end_tokens
-            if stopped or len(reading.tokens) == reading.limit:
-                ended[reading.key] = recognition_of(
-                    reading.tokens,
-                    reading.logprobs,
-                    self.checkpoint.tokenizer,
-                    truncated=not stopped,
-                    alternatives=None if reading.top_logprobs is None else reading.alternatives,
-                )
-                with torch.inference_mode():
-                    self._leave(row)
-        return ended
+        ended = [reading for reading in self._readings() if reading.has_ended]
+        for reading in ended:
+            self._leave(reading)
+        return {reading.key: reading.recognition for reading in ended}
 
-    def _leave(self, row: int) -> None:
-        self._decoder.leave(row)
-        self._in_rows[row] = self._in_rows[-1]
-        self._in_rows.pop()
+    def _leave(self, reading: Reading) -> None:
+        """Free a line's rows, the last first, so that none of its own is moved into another."""
+        for row in sorted(reading.rows, reverse=True):
+            self._decoder.leave(row)
+            last = len(self._owners) - 1
+            moved = self._owners.pop()
+            if row != last:
+                self._owners[row] = moved
+                moved.rows[moved.rows.index(last)] = row
+        reading.rows.clear()
 
 
 def load_trocr(

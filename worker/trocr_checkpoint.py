@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -26,6 +28,8 @@ from transformers import (
 from transformers.models.trocr.modeling_trocr import TrOCRForCausalLM
 from transformers.utils import logging as transformers_logging
 
+from worker.beam_search import BeamRules
+from worker.free_memory import free_bytes
 from worker.recognizer import LinePixels, ModelCard, ModelUnavailable
 
 #: A line's most tokens where the checkpoint does not say. Its `max_length` is not looked at: the hub's TrOCR configs
@@ -34,6 +38,8 @@ _MAX_NEW_TOKENS = 128
 #: Width over height, and height over width, that no line of text reaches.
 _WIDEST = 128
 _TALLEST = 16
+#: The width over height that any model's own lines reach: nine in ten of our training lines are narrower.
+_USUAL_ASPECT_RATIO = 20.0
 #: The kinds of weights files, in the order in which transformers prefers them.
 _WEIGHTS_FILES = ("model*.safetensors", "pytorch_model*.bin")
 
@@ -57,19 +63,32 @@ class Checkpoint:
     max_new_tokens: int
     #: Positions that the decoder has.
     positions: int
+    #: What it says about beam search.
+    beam_rules: BeamRules
     #: Changes to the scores that the checkpoint asks for, made before the best token is taken; mostly none.
     rules: LogitsProcessorList
 
+    @property
+    def max_aspect_ratio(self) -> float:
+        """The width over height up to which a line is read well.
+
+        What fits into a wide input is not squeezed at all. A square one squeezes every line; how far its model puts up
+        with that depends on the lines that it learnt from, and nothing in a checkpoint tells of them.
+        """
+        size = self.model.encoder.config.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return max(_USUAL_ASPECT_RATIO, width / height)
+
     def preprocessed(self, lines: Sequence[LinePixels]) -> Tensor:
         """The lines as the encoder takes them, (lines, 3, H, W), by the checkpoint's own image processor."""
-        bounded = [_bounded(line) for line in lines]
+        pictures = [bounded(line) for line in lines]
         # Without the channels' place, an image that is 3 pixels high is taken for one that has them in front.
-        values = self.image_processor(bounded, return_tensors="pt", input_data_format="channels_last")
+        values = self.image_processor(pictures, return_tensors="pt", input_data_format="channels_last")
         pixel_values: Tensor = values["pixel_values"].to(self.model.device, self.model.encoder.dtype)
         return pixel_values
 
 
-def _bounded(line: LinePixels) -> LinePixels:
+def bounded(line: LinePixels) -> LinePixels:
     """The line, or, where it is thinner than any text, the line with its last row or column repeated.
 
     Processors that keep the aspect ratio first enlarge the shorter side, which for a strip of one pixel takes
@@ -86,13 +105,14 @@ def load_checkpoint(
     """Load what lies in a folder, in the form that `save_pretrained` and the hub have.
 
     Raises:
-        ModelUnavailable: It is not a TrOCR-family model, incomplete or damaged.
+        ModelUnavailable: It is not a TrOCR-family model, incomplete, damaged, or larger than the free memory.
     """
     # Neither progress bar nor table of unused weights belongs into the log; what is missing is judged below.
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     _check_family(folder)
     weights = _weights_files(folder)
+    _check_memory(name, weights)
     try:
         # On a CPU the smaller format is for the encoder, where most of the time goes; the decoder, whose choices are
         # close calls, stays exact.
@@ -151,6 +171,10 @@ def _assembled(
         end_tokens=frozenset(_token_id(model, "eos_token_id") or ()),
         max_new_tokens=min(wishes.max_new_tokens or _MAX_NEW_TOKENS, positions),
         positions=positions,
+        beam_rules=BeamRules(
+            length_penalty=1.0 if wishes.length_penalty is None else wishes.length_penalty,
+            early_stopping=wishes.early_stopping or False,
+        ),
         rules=_rules(wishes),
     )
 
@@ -199,6 +223,29 @@ def _weights_files(folder: Path) -> list[Path]:
         if files := sorted(folder.glob(pattern)):
             return files
     raise ModelUnavailable(f"{folder} holds no weights: neither {' nor '.join(_WEIGHTS_FILES)}")
+
+
+def _check_memory(name: str, weights: Iterable[Path]) -> None:
+    """Refuse what the system would kill the whole process for, in the middle of loading."""
+    needed, free = sum(map(_loaded_bytes, weights)), free_bytes()
+    if free is not None and needed > free:
+        raise ModelUnavailable(
+            f"there is not enough memory for {name}: its weights take {needed / 2**20:.0f} MiB, "
+            f"and {free / 2**20:.0f} MiB are free"
+        )
+
+
+def _loaded_bytes(file: Path) -> int:
+    """What a file's weights take in memory, in float32 as they are computed with; at least, where they are pickled."""
+    if file.suffix != ".safetensors":
+        return file.stat().st_size
+    try:
+        with safe_open(file, framework="np") as weights:
+            names = weights.keys()
+            shapes: list[list[int]] = [weights.get_slice(name).get_shape() for name in names]
+    except SafetensorError:
+        return file.stat().st_size  # it is damaged, as loading it will tell
+    return 4 * sum(map(math.prod, shapes))
 
 
 def _sha256(files: Iterable[Path]) -> str:

@@ -5,16 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import structlog
 import torch
 
 from worker.recognizer import ModelUnavailable
 
+_log = structlog.get_logger(__name__)
+
+#: Where NVIDIA's driver tells its version, whoever may use it.
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 #: Words in the `flags` of /proc/cpuinfo for instructions that multiply bfloat16: x86's two sets, and Arm's.
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
-def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device to run on; `auto` is CUDA where there is one.
+def choose_device(wanted: Literal["auto", "cpu", "cuda"], *, nvidia_driver: Path = _NVIDIA_DRIVER) -> torch.device:
+    """The device to run on; `auto` is CUDA where there is one, and warns where there seems to be one.
 
     Raises:
         ModelUnavailable: CUDA is wanted and not there: running on the CPU instead would be a silent slowdown.
@@ -28,6 +33,8 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
             f"no CUDA device is usable by PyTorch {torch.__version__}; "
             "check the driver and the build of PyTorch, or set INKQUEUE_DEVICE=cpu"
         )
+    if nvidia_driver.exists():
+        _log.warning("there is an NVIDIA GPU, but PyTorch cannot use it: running on the CPU", torch=torch.__version__)
     return torch.device("cpu")
 
 

@@ -6,24 +6,16 @@ import base64
 import csv
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-import psycopg
 import pytest
-from redis import Redis
 
-from tests.environments import users_environment
 from tests.openai_clients import client_of, data_url
+from tests.service import Service, running_service
 from tests.waiting import wait_until
 
 DATA = Path("tests/data").resolve()
@@ -34,98 +26,11 @@ TRUTHS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Service:
-    """A running service, as its user and as its operator sees it."""
-
-    process: subprocess.Popen[str]
-    http: httpx.Client
-    state_dir: Path
-
-    def submit(self, *files: Path, **options: str) -> str:
-        """Submit a job of files; its id."""
-        answer = self.http.post("/v1/jobs", files=[("image", (f.name, f.read_bytes())) for f in files], data=options)
-        assert answer.status_code == 202, answer.text
-        return str(answer.json()["id"])
-
-    def ended(self, job_id: str, *, timeout_s: float = 60) -> dict[str, Any]:
-        """The job once it has ended."""
-        jobs: list[dict[str, Any]] = []
-
-        def has_ended() -> bool:
-            jobs[:] = [self.http.get(f"/v1/jobs/{job_id}", params={"wait": 5}).json()]
-            return jobs[0]["status"] not in ("queued", "running")
-
-        wait_until(has_ended, timeout_s=timeout_s)
-        return jobs[0]
-
-    def children(self, command: str) -> list[int]:
-        """Processes of the service whose command line holds this word."""
-        return [
-            int(entry.name)
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and self._is_ours(entry) and command in _command_line(entry)
-        ]
-
-    def _is_ours(self, entry: Path) -> bool:
-        try:
-            return f"PROMETHEUS_MULTIPROC_DIR={self.state_dir}/" in (entry / "environ").read_text(errors="replace")
-        except OSError:
-            return False
-
-    def metric(self, name: str, **labels: str) -> float:
-        """A figure of `/metrics`, summed over its series with these labels."""
-        total = 0.0
-        for line in self.http.get("/metrics").text.splitlines():
-            if line.startswith(name) and all(f'{label}="{value}"' in line for label, value in labels.items()):
-                total += float(line.rsplit(" ", 1)[1])
-        return total
-
-
-def _command_line(entry: Path) -> str:
-    try:
-        return (entry / "cmdline").read_text(errors="replace")
-    except OSError:
-        return ""
-
-
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """`inkqueue up`, with the models that it takes by itself."""
-    state_dir = tmp_path_factory.mktemp("state")
-    port = _free_port()
-    command = [sys.executable, "-m", "cli.main", "up", "--port", str(port), "--state-dir", str(state_dir)]
-    with subprocess.Popen(
-        command,
-        env=users_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        log: list[str] = []
-        assert process.stdout
-        reader = threading.Thread(target=lambda: log.extend(process.stdout or ()), daemon=True)
-        reader.start()
-        try:
-            wait_until(lambda: process.poll() is not None or any("curl" in line for line in log), timeout_s=100)
-            assert process.poll() is None, "".join(log)
-            key = (state_dir / "api_key").read_text().strip()
-            headers = {"Authorization": f"Bearer {key}"}
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=70) as http:
-                yield Service(process=process, http=http, state_dir=state_dir)
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
-            reader.join(10)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """The service with the models that it takes by itself."""
+    with running_service(tmp_path_factory.mktemp("state")) as service:
+        yield service
 
 
 def _error_rate(read: str, truth: str) -> float:
@@ -161,19 +66,17 @@ def test_forty_lines_at_once_are_read_well_in_batches_of_many_jobs(service: Serv
 def test_the_database_holds_text_and_charge_of_a_job(service: Service) -> None:
     job_id = service.submit(LINE)
     service.ended(job_id)
-    with psycopg.connect(_database_url(service)) as connection:
-        read = connection.execute(
-            "SELECT lines.text FROM lines JOIN images ON images.id = lines.image_id WHERE job_id = %s", [job_id]
-        ).fetchall()
-        entries = connection.execute(
-            "SELECT kind, amount_micro FROM ledger WHERE job_id = %s ORDER BY id", [job_id]
-        ).fetchall()
-    assert read == [(TRUTHS["line.jpg"],)]
-    assert entries == [("hold", 1_000_000), ("capture", 1_000_000)]
+    assert service.rows(
+        "SELECT lines.text FROM lines JOIN images ON images.id = lines.image_id WHERE job_id = %s", job_id
+    ) == [(TRUTHS["line.jpg"],)]
+    assert service.rows("SELECT kind, amount_micro FROM ledger WHERE job_id = %s ORDER BY id", job_id) == [
+        ("hold", 1_000_000),
+        ("capture", 1_000_000),
+    ]
 
 
 def test_an_interactive_line_is_back_before_twenty_of_a_bulk_job(service: Service) -> None:
-    _grant(service, 1000)
+    service.command("credits", "grant", "default", "1000")
     bulk = service.submit(*[LINE] * 500, priority="bulk")
     before = service.http.get(f"/v1/jobs/{bulk}").json()["progress"]["images_done"]
     urgent = service.ended(service.submit(LINE, priority="interactive"))
@@ -189,17 +92,15 @@ def test_a_worker_killed_amid_work_and_a_flushed_redis_lose_and_double_nothing(s
     wait_until(lambda: service.http.get(f"/v1/jobs/{first}").json()["progress"]["images_done"], timeout_s=30)
     for pid in service.children("worker.main"):
         os.kill(pid, signal.SIGKILL)
-    with Redis.from_url(_redis_url(service)) as redis:
+    with service.redis() as redis:
         redis.flushall()
     ended = [service.ended(job_id) for job_id in jobs]
     assert [(job["status"], job["usage"]) for job in ended] == [
         ("succeeded", {"lines": 8, "credits": 8, "held": 0})
     ] * 6
-    with psycopg.connect(_database_url(service)) as connection:
-        captures = connection.execute(
-            "SELECT count(*), count(DISTINCT image_id) FROM ledger WHERE kind = 'capture' AND job_id = ANY(%s)", [jobs]
-        ).fetchone()
-    assert captures == (48, 48)
+    assert service.rows(
+        "SELECT count(*), count(DISTINCT image_id) FROM ledger WHERE kind = 'capture' AND job_id = ANY(%s)", jobs
+    ) == [(48, 48)]
 
 
 def test_truncated_pixels_fail_their_image_alone_and_free(service: Service, tmp_path: Path) -> None:
@@ -238,24 +139,3 @@ def test_openais_client_streams_a_line_and_has_a_batch_read(service: Service) ->
     assert len([piece for piece in pieces if piece]) > 4
     assert answer["response"]["body"]["choices"][0]["message"]["content"] == "".join(pieces)
     assert answer["response"]["body"]["usage"]["ocr"] == {"lines": 1, "credits": 0.5}
-
-
-def _grant(service: Service, amount: int) -> None:
-    environment = users_environment(DATABASE_URL=_database_url(service, sqlalchemy=True))
-    command = [sys.executable, "-m", "cli.main", "credits", "grant", "default", str(amount)]
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-
-
-def _environment_of(service: Service) -> dict[str, str]:
-    entry = Path("/proc") / str(service.children("worker.courier")[0]) / "environ"
-    return dict(re.findall(r"([A-Z_]+)=([^\0]*)", entry.read_text()))
-
-
-def _database_url(service: Service, *, sqlalchemy: bool = False) -> str:
-    url = _environment_of(service)["DATABASE_URL"]
-    return url if sqlalchemy else url.replace("+psycopg", "")
-
-
-def _redis_url(service: Service) -> str:
-    url = _environment_of(service)["REDIS_URL"]
-    return url.replace("redis+socket://", "unix://").replace("virtual_host", "db")

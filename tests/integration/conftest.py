@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flask.testing import FlaskClient
 from sqlalchemy import delete, text
 
+from api.app import create_app
 from api.live_texts import live_texts
 from api.rate_limits import limiter
 from api.waiting import job_waits
@@ -20,6 +22,7 @@ from core.queue import celery_app
 from core.redis_address import redis_client
 from core.settings import settings
 from core.tables import Base
+from tests.domain import new_key
 from tests.webhook_domain import delivering
 
 
@@ -56,6 +59,21 @@ def _nothing_left() -> None:
             connection.execute(delete(table))
     redis_client().flushall()
     queue_watch.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def application(servers: None) -> FlaskClient:
+    """The API, without a key."""
+    del servers
+    return create_app().test_client()
+
+
+@pytest.fixture
+def http(application: FlaskClient) -> Iterator[FlaskClient]:
+    """A client with a key that may do everything."""
+    application.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {new_key()}"
+    yield application
+    application.environ_base.pop("HTTP_AUTHORIZATION", None)
 
 
 @pytest.fixture

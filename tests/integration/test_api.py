@@ -4,13 +4,12 @@ import base64
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from api.app import create_app
 from core import accounts, leases, outcomes
 from core.claims import claim
 from core.database import transaction
@@ -19,28 +18,9 @@ from core.outcomes import Outcome
 from core.settings import settings
 from core.storage import image_store
 from tests import image_samples
-from tests.domain import MODEL, png, read, rows
+from tests.domain import MODEL, new_key, png, read, rows
 
 PICTURE = png()
-
-
-@pytest.fixture(scope="session")
-def application() -> FlaskClient:
-    return create_app().test_client()
-
-
-def key_of(account: str) -> str:
-    with transaction() as connection:
-        account_id = accounts.ensure_account(connection, account)
-        return accounts.create_key(connection, account_id=account_id, name="test")
-
-
-@pytest.fixture
-def http(application: FlaskClient) -> Iterator[FlaskClient]:
-    """A client with a key of its own."""
-    application.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key_of('archive')}"
-    yield application
-    application.environ_base.pop("HTTP_AUTHORIZATION", None)
 
 
 def submit(http: FlaskClient, data: bytes = PICTURE, **options: str) -> TestResponse:
@@ -188,7 +168,7 @@ def test_an_unknown_id_is_not_found(http: FlaskClient, job_id: str) -> None:
 
 def test_another_accounts_job_is_not_found_by_any_verb(http: FlaskClient) -> None:
     job_id = submitted(http)
-    stranger = {"Authorization": f"Bearer {key_of('stranger')}"}
+    stranger = {"Authorization": f"Bearer {new_key('stranger')}"}
     for method, path in [
         ("GET", ""),
         ("DELETE", ""),

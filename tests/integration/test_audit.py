@@ -70,6 +70,7 @@ DAMAGES = [
     ),
     ("UPDATE credit_grants SET remaining_micro = 0", "what is left of a grant is not its amount less what it paid"),
     ("UPDATE api_keys SET held_micro = held_micro + 1", "a key's held part is not the sum of its entries"),
+    ("UPDATE api_keys SET stored_bytes = stored_bytes + 1", "a key's stored bytes are not those of its jobs"),
     ("DELETE FROM key_months", "a key's month is not the sum of its captures"),
 ]
 

@@ -61,6 +61,21 @@ def test_the_keys_of_a_suspended_account_are_refused_until_it_is_let_in_again() 
         assert accounts.caller_of(connection, key)
 
 
+@pytest.mark.parametrize(
+    ("typed", "said", "kept"),
+    [
+        ("2.5", "archive is warned below 2.5 credits\n", 2_500_000),
+        ("0", "archive is never warned\n", 0),
+        ("default", "archive is warned as the service's setting says\n", None),
+    ],
+)
+def test_an_account_is_warned_of_low_credits_as_its_operator_says(typed: str, said: str, kept: int | None) -> None:
+    new_caller("archive")
+    assert inkqueue("accounts", "low-credits", "archive", typed) == (0, said)
+    assert rows("SELECT low_credits_micro FROM accounts") == [(kept,)]
+    assert typed in inkqueue("accounts", "list")[1]
+
+
 def test_an_account_that_is_not_there_is_said() -> None:
     assert inkqueue("credits", "balance", "nobody") == (1, "inkqueue: there is no account named nobody\n")
 

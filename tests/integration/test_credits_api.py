@@ -1,34 +1,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from api.app import create_app
-from core import accounts, claims, outcomes
-from core.database import transaction
-from tests.domain import MODEL, png, read, rows
+from core import claims, outcomes
+from tests.domain import MODEL, new_key, png, read, rows
 
 PICTURE = png()
-
-
-@pytest.fixture(scope="session")
-def application() -> FlaskClient:
-    return create_app().test_client()
-
-
-@pytest.fixture
-def http(application: FlaskClient) -> Iterator[FlaskClient]:
-    """A client with a key of its own."""
-    with transaction() as connection:
-        account_id = accounts.ensure_account(connection, "archive")
-        key = accounts.create_key(connection, account_id=account_id, name="test")
-    application.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
-    yield application
-    application.environ_base.pop("HTTP_AUTHORIZATION", None)
 
 
 def submit(http: FlaskClient, lines: int = 1, **options: str) -> TestResponse:
@@ -154,10 +135,7 @@ def test_charges_are_exported_once_each_as_cloudevents(http: FlaskClient) -> Non
 def test_nobody_sees_anothers_ledger_or_usage(http: FlaskClient) -> None:
     submit(http)
     read_all()
-    with transaction() as connection:
-        stranger = accounts.ensure_account(connection, "stranger")
-        key = accounts.create_key(connection, account_id=stranger, name="test")
-    headers = {"Authorization": f"Bearer {key}"}
+    headers = {"Authorization": f"Bearer {new_key('stranger')}"}
     entries = http.get("/v1/credits/entries", headers=headers).get_json()["data"]
     assert [entry["kind"] for entry in entries] == ["grant"]
     assert http.get("/v1/usage", headers=headers).get_json()["data"] == []

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from api.app import create_app
 from api.event_stream import open_stream
 from core import accounts, jobs, outcomes
 from core.accounts import Caller
@@ -127,11 +126,6 @@ def test_a_stream_above_the_accounts_cap_tells_what_there_is_and_ends(monkeypatc
     monkeypatch.setattr("api.waiting.settings", lambda: settings().model_copy(update={"max_waiting_per_account": 0}))
     caller = new_caller()
     assert [kind for _, kind, _ in told(open_stream(caller, submit_lines(caller), after=0))] == ["status"]
-
-
-@pytest.fixture(scope="module")
-def application() -> FlaskClient:
-    return create_app().test_client()
 
 
 def headers_of(caller: Caller) -> dict[str, str]:

@@ -8,6 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from core import credits, grants, outcomes
 from core.accounts import Caller
+from core.amounts import CREDIT_MICRO
 from core.claims import claim
 from core.database import transaction
 from core.errors import InsufficientCredits
@@ -25,7 +26,7 @@ def grant(caller: Caller, amount: int, **terms: object) -> str:
         return credits.grant(
             connection,
             account_id=caller.account_id,
-            amount_micro=amount * credits.CREDIT_MICRO,
+            amount_micro=amount * CREDIT_MICRO,
             reason="test",
             terms=Terms(**terms),  # type: ignore[arg-type]
         )
@@ -34,7 +35,7 @@ def grant(caller: Caller, amount: int, **terms: object) -> str:
 def totals(caller: Caller) -> tuple[int, int]:
     with transaction() as connection:
         have = credits.credit(connection, caller.account_id)
-    return have.balance_micro // credits.CREDIT_MICRO, have.held_micro // credits.CREDIT_MICRO
+    return have.balance_micro // CREDIT_MICRO, have.held_micro // CREDIT_MICRO
 
 
 def read_lines(caller: Caller, lines: int) -> None:

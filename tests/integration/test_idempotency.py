@@ -3,42 +3,24 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from flask import Request
 from flask.testing import FlaskClient
 from sqlalchemy import text
 from werkzeug.test import TestResponse
 
-from api.app import create_app
-from core import accounts, claims, idempotency, outcomes
+from api.submission import read_submission
+from core import claims, idempotency, outcomes
 from core.database import transaction
 from core.idempotency import Once
-from tests.domain import MODEL, assert_ledger_balances, png, read, rows
+from core.jobs import NewJob
+from tests.domain import MODEL, assert_ledger_balances, new_caller, new_key, png, read, rows
 from worker.sweeper import Sweeper
 
 PICTURE = png()
 KEY = {"Idempotency-Key": "8a1f"}
-
-
-@pytest.fixture(scope="session")
-def application() -> FlaskClient:
-    return create_app().test_client()
-
-
-def bearer(account: str) -> str:
-    with transaction() as connection:
-        account_id = accounts.ensure_account(connection, account)
-        return f"Bearer {accounts.create_key(connection, account_id=account_id, name='test')}"
-
-
-@pytest.fixture
-def http(application: FlaskClient) -> Iterator[FlaskClient]:
-    """A client with a key of its own."""
-    application.environ_base["HTTP_AUTHORIZATION"] = bearer("archive")
-    yield application
-    application.environ_base.pop("HTTP_AUTHORIZATION", None)
 
 
 def raw(http: FlaskClient, data: bytes = PICTURE, **query: str) -> TestResponse:
@@ -116,7 +98,7 @@ def test_a_submission_that_was_refused_may_be_sent_again(http: FlaskClient) -> N
 
 def test_a_key_counts_for_its_account_only(http: FlaskClient) -> None:
     own = raw(http).get_json()["id"]
-    http.environ_base["HTTP_AUTHORIZATION"] = bearer("stranger")
+    http.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {new_key('stranger')}"
     assert raw(http).get_json()["id"] != own
 
 
@@ -160,6 +142,26 @@ def test_the_same_submission_many_times_at_once_is_one_job(http: FlaskClient) ->
     assert_ledger_balances()
 
 
+def test_who_comes_second_at_the_same_time_is_not_refused_for_what_the_first_has_taken(
+    http: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_caller(grant_credits=1)
+    first: list[TestResponse] = []
+
+    def while_another_is_taken(request: Request) -> NewJob:
+        monkeypatch.undo()
+        client = http.application.test_client()
+        client.environ_base |= http.environ_base
+        with ThreadPoolExecutor(1) as elsewhere:
+            first.append(elsewhere.submit(raw, client).result())
+        return read_submission(request)
+
+    monkeypatch.setattr("api.job_routes.read_submission", while_another_is_taken)
+    second = raw(http)
+    assert (first[0].status_code, second.status_code, second.headers["Idempotent-Replayed"]) == (202, 202, "true")
+    assert second.get_json()["id"] == first[0].get_json()["id"]
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256])
 def test_a_key_that_is_none_is_refused(http: FlaskClient, key: str) -> None:
     answer = http.post("/v1/jobs", data=PICTURE, content_type="image/png", headers={"Idempotency-Key": key})
@@ -190,5 +192,5 @@ def test_an_id_that_could_be_ours_or_cannot_stand_in_a_path_is_refused(http: Fla
 
 def test_another_accounts_own_id_is_not_found(http: FlaskClient) -> None:
     http.put("/v1/jobs/box-12", data=PICTURE, content_type="image/png")
-    http.environ_base["HTTP_AUTHORIZATION"] = bearer("stranger")
+    http.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {new_key('stranger')}"
     assert code(http.get("/v1/jobs/box-12")) == (404, "not_found")

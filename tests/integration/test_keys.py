@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +9,6 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from werkzeug.test import TestResponse
 
-from api.app import create_app
 from core import accounts, claims, outcomes
 from core.accounts import Caller, KeyTerms
 from core.database import transaction
@@ -21,22 +19,6 @@ from core.transcript import BoundingBox
 from tests.domain import MODEL, assert_ledger_balances, new_caller, png, read, rows, submit_lines
 
 PICTURE = png()
-
-
-@pytest.fixture(scope="session")
-def application() -> FlaskClient:
-    return create_app().test_client()
-
-
-@pytest.fixture
-def http(application: FlaskClient) -> Iterator[FlaskClient]:
-    """A client with a key that may do everything."""
-    with transaction() as connection:
-        account_id = accounts.ensure_account(connection, "archive")
-        key = accounts.create_key(connection, account_id=account_id, name="first")
-    application.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
-    yield application
-    application.environ_base.pop("HTTP_AUTHORIZATION", None)
 
 
 def made(http: FlaskClient, **options: Any) -> dict[str, Any]:
@@ -76,7 +58,7 @@ def test_a_key_is_shown_once_and_works(http: FlaskClient) -> None:
     assert key["key"].startswith("ink_") and key["key"].endswith(key["last_four"])
     assert submit(http, key).status_code == 202
     listed = http.get("/v1/keys").get_json()["data"]
-    assert [(found["name"], found["key"]) for found in listed] == [("first", None), ("scanner", None)]
+    assert [(found["name"], found["key"]) for found in listed] == [("test", None), ("scanner", None)]
     assert listed[1]["last_used_at"] is not None
 
 

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
 )
-from sqlalchemy import delete, text
+from sqlalchemy import delete, insert, text
 
-from core import accounts, claims, credits, idempotency, leases, outcomes
+from core import accounts, claims, credits, leases, low_credits, outcomes
 from core.accounts import Caller, KeyTerms
+from core.amounts import CREDIT_MICRO
 from core.audit import audit
 from core.claims import Claim
 from core.database import transaction
-from core.errors import AlreadyFinished, Gone, InsufficientCredits, InvalidImage, KeyBudgetExceeded
+from core.errors import AlreadyFinished, Gone, InsufficientCredits, InvalidImage, KeyBudgetExceeded, NotFinished
 from core.grants import Terms
 from core.idempotency import AlreadySubmitted, Once
 from core.images import inspect_image
 from core.jobs import NewImage, NewJob, cancel, delete_job, submit
 from core.layouts import lay_out
 from core.outcomes import Outcome
+from core.retries import retry
 from core.states import Mode, Priority
-from core.tables import Base
+from core.tables import Base, WebhookEndpointRow
 from core.transcript import BoundingBox, Flag
 from tests.domain import MODEL, png, read, rows
 from worker.sweeper import Sweeper
@@ -37,14 +42,32 @@ PICTURE = png()
 HEADER = inspect_image(PICTURE, max_bytes=10**6, max_pixels=10**6)
 WORKER = "wrk_1"
 CARD = {"name": MODEL}
+#: The account begins with one credit more, so that it falls below soon, and a grant raises it above again.
+LOW_MICRO = 19_000_000
+
+#: What comes to its end.
+DUE = {
+    "grants": "UPDATE credit_grants SET expires_at = now() WHERE expires_at IS NOT NULL",
+    "deadlines": "UPDATE jobs SET deadline_at = now() WHERE deadline_at IS NOT NULL",
+    "idempotency keys": "UPDATE idempotency_keys SET expires_at = now()",
+}
 
 
 def boxes(lines: int) -> list[BoundingBox]:
     return [BoundingBox(xmin=0, ymin=10 * line, xmax=40, ymax=10 * line + 8) for line in range(lines)]
 
 
+def outcome_of(claim: Claim, flags: list[Flag]) -> Outcome:
+    """Every line of an image that was read, as its layout has them."""
+    found = rows("SELECT layout FROM images WHERE id = :id", id=claim.image_id)
+    laid_out = found[0][0] if found else None
+    one = read(claim, flags=flags)
+    many = one.lines * (len(laid_out) if isinstance(laid_out, list) else 1)
+    return replace(one, lines=tuple(replace(line, index=index) for index, line in enumerate(many)))
+
+
 class Money(RuleBasedStateMachine):
-    """One small account with a capped key, and everything that the service can do to it."""
+    """One small account with a capped key that is warned of low credits, and all that the service can do to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,17 +82,28 @@ class Money(RuleBasedStateMachine):
             terms = KeyTerms(monthly_cap_micro=40_000_000)
             key = accounts.create_key(connection, account_id=account_id, name="test", terms=terms)
             self.caller: Caller = accounts.caller_of(connection, key)
+            low_credits.set_threshold(connection, account_id, LOW_MICRO)
+            connection.execute(
+                insert(WebhookEndpointRow).values(
+                    id="whe_1", account_id=account_id, url="http://hook", events=["credits.low"], include_text=False
+                )
+            )
         self.jobs: list[str] = []
         self.claimed: list[Claim] = []
         self.keys: dict[str, str] = {}
+
+    @initialize()
+    def begin_with_a_job(self) -> None:
+        self.submit(images=4, mode=Mode.LINE, priority=Priority.NORMAL, deadline_s=3600.0, key=None)
 
     @rule(
         images=st.integers(1, 4),
         mode=st.sampled_from(Mode),
         priority=st.sampled_from(Priority),
+        deadline_s=st.sampled_from([None, 3600.0]),
         key=st.sampled_from([None, "a", "b"]),
     )
-    def submit(self, images: int, mode: Mode, priority: Priority, key: str | None) -> None:
+    def submit(self, images: int, mode: Mode, priority: Priority, deadline_s: float | None, key: str | None) -> None:
         new = NewJob(
             model=MODEL,
             mode=mode,
@@ -77,6 +111,7 @@ class Money(RuleBasedStateMachine):
             max_lines=5,
             metadata={},
             images=[NewImage(data=PICTURE, header=HEADER, key=None)] * images,
+            deadline_s=deadline_s,
         )
         once = Once(key=f"POST {key}", fingerprint=b"same") if key else None
         try:
@@ -101,25 +136,19 @@ class Money(RuleBasedStateMachine):
         lay_out(data.draw(st.sampled_from(self.claimed)), boxes(lines))
 
     @precondition(lambda self: self.claimed)
-    @rule(data=st.data(), flags=st.sampled_from([[], [Flag.BLANK]]), twice=st.booleans())
-    def finish(self, data: st.DataObject, flags: list[Flag], twice: bool) -> None:
-        claim = data.draw(st.sampled_from(self.claimed))
-        found = rows("SELECT layout FROM images WHERE id = :id", id=claim.image_id)
-        one = read(claim, flags=flags)
-        laid_out = found[0][0] if found else None
-        many = one.lines * (len(laid_out) if isinstance(laid_out, list) else 1)
-        lines = tuple(line.__class__(**{**vars(line), "index": index}) for index, line in enumerate(many))
-        outcome = Outcome(image_id=claim.image_id, job_id=claim.job_id, attempt=claim.attempt, lines=lines)
+    @rule(data=st.data(), how=st.sampled_from(["read", "blank", "failed"]), twice=st.booleans())
+    def finish(self, data: st.DataObject, how: str, twice: bool) -> None:
+        outcome = outcome_of(data.draw(st.sampled_from(self.claimed)), [Flag.BLANK] if how == "blank" else [])
+        if how == "failed":
+            outcome = replace(outcome, lines=(), error=InvalidImage())
         for _ in range(1 + twice):
             outcomes.finish([outcome])
 
-    @precondition(lambda self: self.claimed)
-    @rule(data=st.data())
-    def fail(self, data: st.DataObject) -> None:
-        claim = data.draw(st.sampled_from(self.claimed))
-        outcomes.finish(
-            [Outcome(image_id=claim.image_id, job_id=claim.job_id, attempt=claim.attempt, error=InvalidImage())]
-        )
+    @rule(most=st.integers(1, 4))
+    def work(self, most: int) -> None:
+        """A worker lives long enough to read what it has claimed."""
+        for claim in claims.claim(WORKER, MODEL, most=most):
+            outcomes.finish([outcome_of(claim, [])])
 
     @precondition(lambda self: self.claimed)
     @rule(data=st.data())
@@ -140,16 +169,17 @@ class Money(RuleBasedStateMachine):
         Sweeper().sweep()
 
     @precondition(lambda self: self.jobs)
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), end=st.sampled_from([cancel, delete_job]))
+    def give_up(self, data: st.DataObject, end: Callable[[Caller, str], None]) -> None:
         with suppress(AlreadyFinished, Gone):
-            cancel(self.caller, data.draw(st.sampled_from(self.jobs)))
+            end(self.caller, data.draw(st.sampled_from(self.jobs)))
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
-    def delete(self, data: st.DataObject) -> None:
-        with suppress(Gone):
-            delete_job(self.caller, data.draw(st.sampled_from(self.jobs)))
+    def retry(self, data: st.DataObject) -> None:
+        refusals = (AlreadyFinished, NotFinished, Gone, InsufficientCredits, KeyBudgetExceeded)
+        with suppress(*refusals):
+            self.jobs.append(retry(self.caller, data.draw(st.sampled_from(self.jobs)), once=None))
 
     @rule(amount=st.integers(1, 10), days=st.sampled_from([None, 1, 2]))
     def grant(self, amount: int, days: int | None) -> None:
@@ -158,23 +188,18 @@ class Money(RuleBasedStateMachine):
             credits.grant(
                 connection,
                 account_id=self.caller.account_id,
-                amount_micro=amount * credits.CREDIT_MICRO,
+                amount_micro=amount * CREDIT_MICRO,
                 reason="test",
                 terms=Terms(expires_at=end),
             )
 
-    @rule()
-    def let_grants_expire(self) -> None:
+    @rule(due=st.sampled_from(list(DUE)))
+    def let_time_pass(self, due: str) -> None:
         with transaction() as connection:
-            connection.execute(text("UPDATE credit_grants SET expires_at = now() WHERE expires_at IS NOT NULL"))
+            connection.execute(text(DUE[due]))
         Sweeper().sweep()
-
-    @rule()
-    def forget_keys(self) -> None:
-        with transaction() as connection:
-            connection.execute(text("UPDATE idempotency_keys SET expires_at = now()"))
-            idempotency.forget_old(connection)
-        self.keys.clear()
+        if due == "idempotency keys":
+            self.keys.clear()
 
     @invariant()
     def all_agrees(self) -> None:
@@ -189,6 +214,19 @@ class Money(RuleBasedStateMachine):
             "SELECT held_micro + coalesce((SELECT sum(captured_micro) FROM key_months), 0) <= 40000000 FROM api_keys"
         )
         assert spent == (True,)
+
+    @invariant()
+    def each_fall_below_the_threshold_is_told_once(self) -> None:
+        falls = rows(
+            """
+            SELECT count(*) FROM (
+                SELECT moved.micro, sum(moved.micro) OVER (ORDER BY id) AS balance FROM ledger,
+                LATERAL (SELECT CASE WHEN kind IN ('grant', 'adjust') THEN amount_micro
+                                     WHEN kind IN ('capture', 'expire') THEN -amount_micro ELSE 0 END AS micro) moved
+            ) entries WHERE balance < :low AND balance - micro >= :low""",
+            low=LOW_MICRO,
+        )
+        assert rows("SELECT count(*) FROM webhook_deliveries WHERE event = 'credits.low'") == falls
 
     @invariant()
     def jobs_that_have_ended_hold_nothing(self) -> None:

@@ -12,9 +12,8 @@ from redis import Redis
 from sqlalchemy import text
 from werkzeug.test import TestResponse
 
-from api.app import create_app
 from api.rate_limits import limiter
-from core import accounts, claims, outcomes
+from core import claims, outcomes
 from core.accounts import KeyTerms
 from core.admission import QueueWatch, queue_watch
 from core.database import transaction
@@ -22,14 +21,9 @@ from core.errors import QueueFull, RateLimited
 from core.jobs import delete_job
 from core.settings import Settings, settings
 from core.states import Priority
-from tests.domain import MODEL, new_caller, png, read, rows, submit_lines
+from tests.domain import MODEL, new_caller, new_key, png, read, rows, submit_lines
 
 PICTURE = png()
-
-
-@pytest.fixture(scope="session")
-def application() -> FlaskClient:
-    return create_app().test_client()
 
 
 @pytest.fixture
@@ -47,11 +41,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
 
 
 def key_of(account: str = "archive", limits: Mapping[str, int] | None = None) -> dict[str, str]:
-    with transaction() as connection:
-        account_id = accounts.ensure_account(connection, account)
-        terms = KeyTerms(limits=limits or {})
-        key = accounts.create_key(connection, account_id=account_id, name="test", terms=terms)
-    return {"Authorization": f"Bearer {key}"}
+    return {"Authorization": f"Bearer {new_key(account, KeyTerms(limits=limits or {}))}"}
 
 
 def submit(http: FlaskClient, key: dict[str, str], lines: int = 1) -> TestResponse:
@@ -145,6 +135,18 @@ def test_stored_bytes_are_free_again_when_their_job_is_deleted(limits: dict[str,
     delete_job(caller, job_id)
     assert rows("SELECT stored_bytes FROM accounts") == [(0,)]
     submit_lines(caller, data=PICTURE)
+
+
+def test_a_key_has_bytes_of_its_own_below_the_accounts(application: FlaskClient) -> None:
+    narrow, wide = key_of(limits={"stored_bytes": 2 * len(PICTURE)}), key_of()
+    job_id = submit(application, narrow, 2).get_json()["id"]
+    refused = submit(application, narrow)
+    assert_refused(refused)
+    assert "the key would store" in refused.get_json()["error"]["message"]
+    assert submit(application, wide).status_code == 202
+    application.delete(f"/v1/jobs/{job_id}", headers=wide)
+    assert submit(application, narrow).status_code == 202
+    assert rows("SELECT stored_bytes FROM api_keys ORDER BY id") == [(len(PICTURE),), (len(PICTURE),)]
 
 
 def test_a_full_queue_refuses_what_is_not_more_urgent(application: FlaskClient, limits: dict[str, int]) -> None:

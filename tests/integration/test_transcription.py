@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 
+from core import queue
 from core.errors import InvalidImage, Unavailable
 from core.jobs import cancel
 from core.states import Priority
-from tests.domain import assert_ledger_balances, new_caller, rows, submit_lines
+from tests.domain import MODEL, assert_ledger_balances, new_caller, rows, submit_lines
 from tests.fakes import FakeRecognizer
 from tests.waiting import wait_until
 from tests.workers import FakeDecoder, worker_of
@@ -39,6 +41,38 @@ def test_lines_of_many_jobs_share_a_batch() -> None:
         transcription.pump()
         wait_until(all_ended)
     assert max(map(len, recognizer.admitted)) > 1
+
+
+def test_a_worker_without_a_model_leaves_its_jobs_and_tickets_to_one_that_has_it() -> None:
+    caller = new_caller()
+    submit_lines(caller, 3)
+    submit_lines(caller, 2, model="other")
+    with worker_of(FakeRecognizer()) as transcription:
+        transcription.pump()
+        wait_until(lambda: rows("SELECT count(*) FROM images WHERE status = 'succeeded'") == [(3,)])
+    waiting = "SELECT status, attempt FROM images WHERE model = 'other'"
+    assert rows(waiting) == [("queued", 0)] * 2
+    assert queue.waiting_tickets("other") == 1
+    with worker_of(FakeRecognizer(), model="other") as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+    assert rows(waiting) == [("succeeded", 1)] * 2
+
+
+def test_one_worker_serves_several_models_each_its_own_jobs() -> None:
+    caller = new_caller()
+    jobs = {model: submit_lines(caller, 2, model=model) for model in (MODEL, "other")}
+    keys = {
+        model: [str(key) for (key,) in rows("SELECT id FROM images WHERE job_id = :id", id=job_id)]
+        for model, job_id in jobs.items()
+    }
+    recognizers = {MODEL: FakeRecognizer(), "other": FakeRecognizer()}
+    with worker_of(recognizers[MODEL]) as one, worker_of(recognizers["other"], model="other") as another:
+        for transcription in (one, another):
+            transcription.pump()
+        wait_until(all_ended)
+    for model, recognizer in recognizers.items():
+        assert sorted(key for group in recognizer.admitted for key in group) == sorted(keys[model])
 
 
 def test_an_image_that_does_not_decode_fails_alone_and_free() -> None:
@@ -160,3 +194,52 @@ def test_a_line_that_the_model_cannot_read_fails_and_the_others_do_not(unreadabl
     assert rows("SELECT status, count(*) FROM images GROUP BY status ORDER BY 1") == [("failed", 1), ("succeeded", 3)]
     assert rows("SELECT error_code FROM images WHERE id = :id", id=bad) == [("internal",)]
     assert_ledger_balances()
+
+
+def a_wide_strip() -> FakeDecoder:
+    pixels = np.full((8, 800, 3), 255, np.uint8)
+    for column in range(0, 800, 20):
+        pixels[2:6, column : column + 12 : 3] = 0
+    return FakeDecoder(pixels=pixels)
+
+
+def test_a_line_too_wide_for_the_model_is_one_line_and_charged_once() -> None:
+    submit_lines(new_caller())
+    recognizer = FakeRecognizer(rows=8)
+    with worker_of(recognizer, a_wide_strip()) as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+    assert [len(group) for group in recognizer.admitted] == [7]
+    ((text, flags, box),) = rows("SELECT text, flags, bbox FROM lines")
+    assert str(text).count("text of img_") == 7
+    assert (flags, box) == (["long_line"], [0, 0, 40, 8])
+    assert rows("SELECT balance_micro, held_micro FROM accounts") == [(999_000_000, 0)]
+    assert_ledger_balances()
+
+
+def test_a_part_that_cannot_be_read_fails_its_image_free() -> None:
+    submit_lines(new_caller(), 2)
+    ((bad,),) = rows("SELECT id FROM images ORDER BY position LIMIT 1")
+    with worker_of(FakeRecognizer(rows=16, unreadable=[f"{bad}/0"]), a_wide_strip()) as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+        assert transcription.held() == []
+    assert rows("SELECT status FROM images ORDER BY position") == [("failed",), ("succeeded",)]
+    assert rows("SELECT balance_micro, held_micro FROM accounts") == [(999_000_000, 0)]
+    assert_ledger_balances()
+
+
+def test_a_stop_gives_back_a_long_line_of_which_parts_were_read() -> None:
+    submit_lines(new_caller())
+    reading, may_end = threading.Event(), threading.Event()
+
+    def step() -> None:
+        reading.set()
+        may_end.wait(20)
+
+    with worker_of(FakeRecognizer(rows=4, on_step=step), a_wide_strip()) as transcription:
+        transcription.pump()
+        assert reading.wait(20)
+        may_end.set()
+        transcription.stop(grace_s=5)
+    assert rows("SELECT status, losses FROM images") == [("queued", 0)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -17,7 +18,9 @@ from core.settings import Settings
 from tests.trocr_models import BUNDLED, Shape, read_all, save_random_model, some_lines
 from worker import trocr_hub
 from worker.models import ModelUnavailable, load_recognizer
-from worker.trocr import load_trocr
+from worker.ppocr import PpocrRecognizer
+from worker.recognizer import Recognition, Recognizer, RecognizerOutOfMemory
+from worker.trocr import TrocrRecognizer, load_trocr
 from worker.trocr_device import choose_device, choose_dtype
 
 
@@ -86,6 +89,48 @@ def test_weights_that_lack_a_layer_are_not_made_up(tmp_path: Path) -> None:
         load_recognizer(str(tmp_path), on_cpu())
 
 
+def test_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    needed = 4 * load_recognizer("trocr-tiny", on_cpu()).card.parameters
+    monkeypatch.setattr("worker.trocr_checkpoint.free_bytes", lambda: needed // 2)
+    with pytest.raises(ModelUnavailable, match=r"not enough memory for trocr-tiny: its weights take 1[56] MiB"):
+        load_recognizer("trocr-tiny", on_cpu())
+    copytree(BUNDLED, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    monkeypatch.setattr("worker.trocr_checkpoint.free_bytes", lambda: 10**6)
+    with pytest.raises(ModelUnavailable, match="not enough memory"):
+        load_recognizer(str(tmp_path), on_cpu())
+
+
+def test_a_device_without_room_for_a_line_is_found_out_before_the_worker_is_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise RecognizerOutOfMemory("no room")
+
+    monkeypatch.setattr(TrocrRecognizer, "admit", full)
+    with pytest.raises(ModelUnavailable, match="not enough memory to read with trocr-tiny"):
+        load_recognizer("trocr-tiny", on_cpu())
+
+
+@pytest.mark.parametrize("name", ["trocr-tiny", "ppocr-v6"])
+def test_a_loaded_model_is_warm_and_its_rows_are_free(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    kind = PpocrRecognizer if name == "ppocr-v6" else TrocrRecognizer
+    delivered: list[str] = []
+
+    def step(self: Recognizer) -> Mapping[str, Recognition]:
+        ended = real(self)
+        delivered.extend(ended)
+        return ended
+
+    real: Callable[[Recognizer], Mapping[str, Recognition]] = kind.step  # type: ignore[assignment]  # of either class
+    monkeypatch.setattr(kind, "step", step)
+    recognizer = load_recognizer(name, on_cpu())
+    assert delivered == [name]
+    assert recognizer.step() == {}
+
+
 def test_a_model_of_another_family_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}), encoding="utf-8")
     with pytest.raises(ModelUnavailable, match="not of the TrOCR family: it holds a bert model"):
@@ -138,6 +183,19 @@ def test_a_wanted_device_that_is_not_there_is_no_reason_to_take_another() -> Non
     assert choose_device("auto").type == "cpu"
     with pytest.raises(ModelUnavailable, match="no CUDA device"):
         choose_device("cuda")
+
+
+def test_a_gpu_that_pytorch_cannot_use_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    choose_device("auto", nvidia_driver=tmp_path / "version")
+    assert "GPU" not in capsys.readouterr().out
+    (tmp_path / "version").touch()
+    choose_device("auto", nvidia_driver=tmp_path / "version")
+    assert "PyTorch cannot use it: running on the CPU" in capsys.readouterr().out
+    choose_device("cpu", nvidia_driver=tmp_path / "version")
+    assert "GPU" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,18 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from api.app import create_app
 from core import accounts
 from core.accounts import KeyTerms, Scope
 from core.database import transaction
 from core.settings import settings
-from tests.domain import new_caller, png, rows
+from tests.domain import new_key, png, rows
 from tests.receiver import receiving, status
 from tests.waiting import wait_until
 
@@ -24,29 +23,12 @@ PICTURE = png()
 HOOK = "http://127.0.0.1:5000/hook"
 
 
-@pytest.fixture(scope="module")
-def application() -> FlaskClient:
-    return create_app().test_client()
-
-
-@pytest.fixture
-def http(application: FlaskClient) -> Iterator[FlaskClient]:
-    application.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key_of('archive')}"
-    yield application
-    application.environ_base.pop("HTTP_AUTHORIZATION", None)
-
-
-def key_of(account: str) -> str:
-    with transaction() as connection:
-        return accounts.create_key(connection, account_id=new_caller(account).account_id, name="test")
-
-
 def error_of(answer: TestResponse) -> tuple[int, str, str | None]:
     error = answer.get_json()["error"]
     return answer.status_code, error["code"], error["param"]
 
 
-def made(http: FlaskClient, url: str = HOOK, **options: object) -> dict[str, str]:
+def made(http: FlaskClient, url: str = HOOK, **options: object) -> dict[str, Any]:
     answer = http.post("/v1/webhook_endpoints", json={"url": url} | options)
     assert answer.status_code == 201, answer.text
     return dict(answer.get_json())
@@ -61,6 +43,16 @@ def test_an_endpoint_is_made_shown_changed_and_deleted(http: FlaskClient) -> Non
     assert [found["id"] for found in http.get("/v1/webhook_endpoints").get_json()["data"]] == [endpoint["id"]]
     assert http.delete(path).get_json()["deleted"] is True
     assert error_of(http.get(path))[:2] == (404, "not_found")
+
+
+def test_an_endpoint_hears_of_ends_and_of_low_credits_unless_it_says_otherwise(http: FlaskClient) -> None:
+    assert made(http)["events"] == ["job.completed", "job.failed", "job.canceled", "credits.low"]
+    assert made(http, events=["credits.low"])["events"] == ["credits.low"]
+
+
+def test_the_webhook_of_a_job_cannot_hear_of_the_account(http: FlaskClient) -> None:
+    job = {"images": [{"base64": ""}], "webhook": {"url": HOOK, "events": ["credits.low"]}}
+    assert error_of(http.post("/v1/jobs", json=job)) == (400, "malformed_request", "webhook.events.0")
 
 
 def test_an_endpoint_is_disabled_and_enabled_by_its_account(http: FlaskClient) -> None:
@@ -175,7 +167,7 @@ def test_deliveries_are_listed_page_by_page(http: FlaskClient) -> None:
 def test_another_accounts_webhooks_are_not_found(http: FlaskClient) -> None:
     endpoint = made(http)
     delivery = http.post(f"/v1/webhook_endpoints/{endpoint['id']}/ping").get_json()
-    stranger = {"Authorization": f"Bearer {key_of('stranger')}"}
+    stranger = {"Authorization": f"Bearer {new_key('stranger')}"}
     for method, path in [
         ("GET", f"webhook_endpoints/{endpoint['id']}"),
         ("DELETE", f"webhook_endpoints/{endpoint['id']}"),

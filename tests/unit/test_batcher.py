@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,7 +16,7 @@ from worker.recognizer import Recognition, RecognizerOutOfMemory
 class Desk:
     """A batcher whose turns the test makes, and what it was told."""
 
-    def __init__(self, recognizer: FakeRecognizer) -> None:
+    def __init__(self, recognizer: FakeRecognizer, *, clock: Callable[[], float] = lambda: 0.0) -> None:
         self.recognizer = recognizer
         self.started: list[str] = []
         self.settled: list[tuple[str, str]] = []
@@ -33,6 +33,7 @@ class Desk:
             on_read=self._on_read,
             on_failed=self._on_failed,
             observer=self.observer,
+            clock=clock,
         )
 
     def submit(
@@ -163,6 +164,62 @@ def test_an_interactive_line_finds_a_row_although_bulk_work_could_fill_all() -> 
     desk.submit("urgent", priority=0)
     desk.turns(1)
     assert (desk.read, desk.batcher.in_rows) == (["urgent"], 7)
+
+
+def test_lines_that_nobody_waits_for_wait_for_a_group_that_is_worth_its_time() -> None:
+    desk = Desk(FakeRecognizer(rows=4, least_lines=2, most_lines=2))
+    for key, tokens in (("a", 2), ("b", 3), ("c", 9), ("d", 9), ("e", 9), ("f", 9)):
+        desk.submit(key, tokens=tokens)
+    desk.turns(5)
+    # the row that is free after two steps waits for the one that is free after three
+    assert desk.recognizer.admitted == [("a", "b"), ("c", "d"), ("e", "f")]
+
+
+def test_the_last_line_and_an_interactive_one_wait_for_no_group() -> None:
+    desk = Desk(FakeRecognizer(rows=4, least_lines=3))
+    for key in ("a", "b", "c"):
+        desk.submit(key, tokens=9)
+    desk.turns(1)
+    desk.submit("last", tokens=1)
+    desk.turns(1)
+    desk.submit("urgent", tokens=1, priority=0)
+    desk.submit("bulk0", tokens=1, priority=2)
+    desk.submit("bulk1", tokens=1, priority=2)
+    desk.turns(1)
+    assert (desk.read, desk.recognizer.admitted[1:]) == (["last", "urgent"], [("last",), ("urgent",)])
+
+
+class Clock:
+    """A clock that goes forward when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def pass_time(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def test_bulk_lines_are_encoded_for_no_longer_than_steps_are_made_while_somebody_waits() -> None:
+    clock = Clock()
+    recognizer = FakeRecognizer(
+        rows=16, most_lines=1, on_admit=lambda: clock.pass_time(0.5), on_step=lambda: clock.pass_time(0.125)
+    )
+    desk = Desk(recognizer, clock=clock)
+    desk.submit("bulk0", tokens=99, priority=2)
+    desk.turns(1)
+    desk.submit("urgent", tokens=8, priority=0)
+    for number in range(1, 6):
+        desk.submit(f"bulk{number}", tokens=99, priority=2)
+    while "urgent" not in desk.read:
+        desk.turns(1)
+    assert recognizer.admitted == [("bulk0",), ("urgent",), ("bulk1",), ("bulk2",)]
+    # the first turn; the urgent line's encoding and its 8 steps; a bulk line after every 0.5 s of steps
+    assert clock.now_s == 0.625 + 0.5 + 8 * 0.125 + 2 * 0.5
+    desk.turns(3)
+    assert [group[0] for group in recognizer.admitted[-3:]] == ["bulk3", "bulk4", "bulk5"]
 
 
 def test_a_line_that_must_be_alone_shares_its_rows_with_nobody() -> None:

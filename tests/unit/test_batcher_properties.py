@@ -18,7 +18,7 @@ KEYS = tuple("abcdefghijkl")
 lines = st.builds(
     QueuedLine,
     key=st.sampled_from(KEYS),
-    request=st.integers(1, 4).map(line_of),
+    request=st.builds(line_of, st.integers(1, 4), beams=st.sampled_from([1, 1, 1, 2, 5])),
     priority=st.integers(0, 2),
     job_id=st.sampled_from(["job_a", "job_b", "job_c"]),
     alone=st.sampled_from([False, False, False, True]),
@@ -31,6 +31,8 @@ class World:
     """A batcher over a recognizer that fails as it is told, and the count of how each key ended."""
 
     rows: int
+    least_lines: int
+    most_lines: int
     unreadable: set[str]
     poisonous: set[str]
     refused: set[str]
@@ -46,7 +48,12 @@ class World:
 
     def __post_init__(self) -> None:
         self.recognizer = FakeRecognizer(
-            self.rows, unreadable=self.unreadable, poisonous=self.poisonous, on_step=self._meanwhile
+            self.rows,
+            least_lines=self.least_lines,
+            most_lines=self.most_lines,
+            unreadable=self.unreadable,
+            poisonous=self.poisonous,
+            on_step=self._meanwhile,
         )
         self.batcher = Batcher(
             self.recognizer,
@@ -78,7 +85,7 @@ class World:
     def turn(self) -> None:
         self.dropping.clear()
         self.batcher.turn()
-        assert len(self.recognizer.steps_left) <= self.rows
+        assert self.recognizer.rows_in_use <= self.rows or len(self.recognizer.steps_left) == 1
         in_rows = self.recognizer.steps_left.keys() - self.dropping
         assert len(in_rows) <= 1 or not any(self.open[key].alone for key in in_rows if key in self.open)
 
@@ -133,7 +140,15 @@ def act(world: World, draw: Callable[[st.SearchStrategy[object]], object]) -> No
 
 
 some_keys = st.sets(st.sampled_from(KEYS), max_size=2)
-worlds = st.builds(World, rows=st.integers(1, 9), unreadable=some_keys, poisonous=some_keys, refused=some_keys)
+worlds = st.builds(
+    World,
+    rows=st.integers(1, 9),
+    least_lines=st.integers(1, 4),
+    most_lines=st.integers(4, 9),
+    unreadable=some_keys,
+    poisonous=some_keys,
+    refused=some_keys,
+)
 
 
 @given(world=worlds, data=st.data(), deeds=st.integers(1, 40))

@@ -8,8 +8,8 @@ from tests.fakes import line_of
 from worker.line_queue import LineQueue, QueuedLine, WaitingLine
 
 
-def waiting(key: str, *, priority: int = 1, job_id: str = "job_a", alone: bool = False) -> WaitingLine:
-    line = QueuedLine(key=key, request=line_of(1), priority=priority, job_id=job_id, alone=alone)
+def waiting(key: str, *, priority: int = 1, job_id: str = "job_a", alone: bool = False, beams: int = 1) -> WaitingLine:
+    line = QueuedLine(key=key, request=line_of(1, beams=beams), priority=priority, job_id=job_id, alone=alone)
     return WaitingLine(line=line, since=0.0)
 
 
@@ -20,8 +20,10 @@ def queue_of(*lines: WaitingLine) -> LineQueue:
     return queue
 
 
-def taken(queue: LineQueue, *, free_rows: int = 9, shared_rows: int = 9, rows_in_use: int = 0) -> str:
-    group = queue.take(free_rows=free_rows, shared_rows=shared_rows, rows_in_use=rows_in_use)
+def taken(
+    queue: LineQueue, *, free_rows: int = 9, shared_rows: int = 9, rows_in_use: int = 0, most_lines: int = 9
+) -> str:
+    group = queue.take(free_rows=free_rows, shared_rows=shared_rows, rows_in_use=rows_in_use, most_lines=most_lines)
     return " ".join(line.line.key for line in group)
 
 
@@ -53,7 +55,23 @@ def test_turns_go_on_from_one_group_to_the_next() -> None:
 )
 def test_lines_that_nobody_waits_for_leave_rows_free(free_rows: int, shared_rows: int, expected: str) -> None:
     lines = [waiting("i0", priority=0), waiting("i1", priority=0), waiting("n0"), waiting("n1")]
-    assert taken(queue_of(*lines), free_rows=free_rows, shared_rows=shared_rows) == expected
+    assert taken(queue_of(*lines), free_rows=free_rows, shared_rows=shared_rows, rows_in_use=1) == expected
+
+
+def test_a_group_is_no_larger_than_is_good() -> None:
+    queue = queue_of(*(waiting(key) for key in "abc"))
+    assert [taken(queue, most_lines=2), taken(queue, most_lines=2)] == ["a b", "c"]
+
+
+def test_each_beam_takes_a_row() -> None:
+    queue = queue_of(waiting("a", beams=4), waiting("b", beams=4), waiting("c"))
+    assert [taken(queue, free_rows=7, rows_in_use=1), taken(queue, free_rows=7, rows_in_use=1)] == ["a", "b c"]
+
+
+def test_more_beams_than_rows_wait_for_empty_rows_and_keep_those_behind_them_waiting() -> None:
+    queue = queue_of(waiting("many", beams=10), waiting("last"))
+    taken_with = [taken(queue, free_rows=8 - used, rows_in_use=used) for used in (1, 0, 0)]
+    assert taken_with == ["", "many", "last"]
 
 
 def test_a_line_that_must_be_alone_waits_for_empty_rows_and_keeps_those_behind_it_waiting() -> None:

@@ -35,6 +35,40 @@ def test_what_a_model_leaves_out_costs_the_default(tmp_path: Path) -> None:
     assert prices.price("dear", Mode.PAGE, Priority.BULK).line_micro == 1
 
 
+@pytest.mark.parametrize(
+    ("beams", "bulk_micro", "dear_micro"),
+    [
+        (1, 500_000, 3_000_000),
+        (2, 750_000, 4_500_000),  # 0.5 x 1.5, 3 x 1.5
+        (5, 1_500_000, 9_000_000),  # 0.5 x 3, 3 x 3
+        (10, 2_750_000, 16_500_000),  # 0.5 x 5.5, 3 x 5.5
+    ],
+)
+def test_each_beam_beyond_the_first_costs_half_a_line_more(beams: int, bulk_micro: int, dear_micro: int) -> None:
+    assert PRICES.price("trocr-tiny", Mode.LINE, Priority.BULK, beams=beams).line_micro == bulk_micro
+    dear = PRICES.price("microsoft/trocr-base-handwritten", Mode.AUTO, Priority.INTERACTIVE, beams=beams)
+    assert dear.line_micro == dear_micro
+
+
+@pytest.mark.parametrize(
+    ("extra_beam", "micro"), [("0", 1_000_000), ("1", 3_000_000), ("0.0000005", None), ("-1", None)]
+)
+def test_what_a_beam_costs_is_the_lists_own(tmp_path: Path, extra_beam: str, micro: int | None) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text(Settings().prices.read_text().replace("extra_beam = 0.5", f"extra_beam = {extra_beam}"))
+    if micro is None:
+        with pytest.raises(ValueError, match="extra_beam"):
+            PriceList(file)
+    else:
+        assert PriceList(file).price("trocr-tiny", Mode.LINE, Priority.NORMAL, beams=3).line_micro == micro
+
+
+def test_a_fraction_of_a_micro_credit_is_rounded_up(tmp_path: Path) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text(Settings().prices.read_text().replace("bulk = 0.5", "bulk = 0.000001"))
+    assert PriceList(file).price("trocr-tiny", Mode.LINE, Priority.BULK, beams=2).line_micro == 2  # 1 x 1.5
+
+
 @pytest.mark.parametrize("price", ["0", "-1", "0.0000001", '"one"'])
 def test_a_price_that_is_none_stops_the_process(tmp_path: Path, price: str) -> None:
     file = tmp_path / "prices.toml"

@@ -1,0 +1,31 @@
+"""How many bytes accounts and keys have stored: running totals, which the audit recomputes.
+
+The account's comes before the key's, in the order in which both are locked everywhere.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, update
+
+from core.tables import AccountRow, KeyRow
+
+
+def count_for_account(connection: Connection, account_id: str, change_bytes: int) -> int:
+    """Count bytes that an account stores, or, where negative, no longer does; return its total."""
+    return connection.execute(
+        update(AccountRow)
+        .where(AccountRow.id == account_id)
+        .values(stored_bytes=AccountRow.stored_bytes + change_bytes)
+        .returning(AccountRow.stored_bytes)
+    ).scalar_one()
+
+
+def count_for_key(connection: Connection, key_id: str, change_bytes: int) -> int:
+    """The same for the jobs of a key; one that is not known has stored nothing."""
+    total = connection.execute(
+        update(KeyRow)
+        .where(KeyRow.id == key_id)
+        .values(stored_bytes=KeyRow.stored_bytes + change_bytes)
+        .returning(KeyRow.stored_bytes)
+    ).scalar_one_or_none()
+    return total or 0

@@ -1,0 +1,41 @@
+"""The accuracy benchmark on the lines of `tests/data`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks import accuracy
+from tests.real_lines import real_lines, transcriptions
+
+
+def lines_folder(folder: Path) -> Path:
+    """The lines in the form in which the benchmark takes them."""
+    (folder / "source" / "test").mkdir(parents=True)
+    rows = []
+    for name, pixels in real_lines().items():
+        file = Path(name).with_suffix(".png").name
+        Image.fromarray(pixels).save(folder / "source" / "test" / file)
+        rows.append("\t".join((file, "page", "default", transcriptions()[name])))
+    (folder / "source" / "test.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_what_the_number_format_changes_is_printed_and_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)  # tesseract, where it is installed, is slow to start
+    figures = tmp_path / "figures.json"
+    accuracy.main(data=lines_folder(tmp_path), model=None, json_file=figures)
+    by_recognizer = json.loads(figures.read_text(encoding="utf-8"))["recognizers"]
+    exactness = by_recognizer["trocr-tiny"]["exactness"]
+    assert exactness["cer"] == pytest.approx(exactness["cer_float32"], abs=0.001)
+    assert 0 < exactness["cer"] < 0.5
+    assert exactness["same_alone"] == 1
+    assert "exactness" not in by_recognizer["ppocr-v6"]
+    printed = capsys.readouterr().out
+    assert "CER in float32" in printed
+    assert f"{exactness['dtype']} on {exactness['device']}" in printed

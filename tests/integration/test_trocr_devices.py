@@ -1,0 +1,108 @@
+"""What a GPU does differently, on the CPU: steps made ahead of the host, and pictures resized by the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import DeiTConfig, DeiTModel, ViTConfig, ViTModel
+
+from tests.real_lines import real_lines
+from tests.trocr_models import BUNDLED, Shape, generated, read_all, save_random_model, some_lines
+from worker.recognizer import LineRequest
+from worker.trocr import TrocrRecognizer, load_trocr
+from worker.trocr_graphs import FixedShapes, powers_of_two
+from worker.trocr_pixels import DevicePixels
+from worker.trocr_vit import VitEncoder
+
+LIMIT = 24
+
+
+def random_recognizer(folder: Path, shape: Shape) -> TrocrRecognizer:
+    save_random_model(folder, shape)
+    return load_trocr(folder, name="random", device="cpu", dtype="float32", rows=4, max_new_tokens=LIMIT)
+
+
+@pytest.mark.parametrize("rules", [None, 2])
+@pytest.mark.parametrize(("at_once", "steps_between"), [(1, 3), (4, 0)])
+def test_a_step_ahead_changes_no_token(tmp_path: Path, rules: int | None, at_once: int, steps_between: int) -> None:
+    checkpoint = random_recognizer(tmp_path, Shape(generation={"no_repeat_ngram_size": rules})).checkpoint
+    recognizer = TrocrRecognizer(checkpoint, rows=4, max_new_tokens=LIMIT, steps_ahead=1)
+    lines = some_lines(8)
+    expected = generated(recognizer, lines, LIMIT)
+    read = read_all(recognizer, lines, at_once=at_once, steps_between=steps_between)
+    assert {key: tokens for key, (tokens, _) in read.items()} == {key: line.tokens for key, line in expected.items()}
+
+
+def test_beams_and_greedy_lines_share_steps_made_ahead(tmp_path: Path) -> None:
+    wishes = Shape(generation={"no_repeat_ngram_size": None})
+    checkpoint = random_recognizer(tmp_path, wishes).checkpoint
+    recognizer = TrocrRecognizer(checkpoint, rows=8, max_new_tokens=LIMIT, steps_ahead=1)
+    lines = some_lines(3)
+    greedy, beams, late = lines
+    recognizer.admit({greedy: LineRequest(pixels=lines[greedy], top_logprobs=2)})
+    read = dict(recognizer.step())
+    recognizer.admit({beams: LineRequest(pixels=lines[beams], beams=3)})
+    read |= recognizer.step()
+    recognizer.admit({late: LineRequest(pixels=lines[late])})
+    while len(read) < 3:
+        read |= recognizer.step()
+    expected = generated(recognizer, lines, LIMIT) | generated(recognizer, {beams: lines[beams]}, LIMIT, beams=3)
+    assert {key: recognition.tokens for key, recognition in read.items()} == {
+        key: line.tokens for key, line in expected.items()
+    }
+
+
+@pytest.mark.parametrize("encoder", [ViTModel, DeiTModel])
+def test_pictures_resized_by_the_device_are_those_of_the_processor(
+    tmp_path: Path, encoder: type[ViTModel | DeiTModel]
+) -> None:
+    checkpoint = random_recognizer(tmp_path, Shape(encoder=encoder, image_size=384)).checkpoint
+    pixels = DevicePixels.of(checkpoint)
+    assert pixels is not None
+    lines = list(real_lines().values())
+    # normalised to [-1, 1]: a level of 255 is 2 / 255
+    levels = (pixels.preprocessed(lines) - checkpoint.preprocessed(lines)).abs() * 255 / 2
+    assert levels.max() <= 2.01
+    assert levels.mean() < 0.1
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+@pytest.mark.parametrize(("encoder", "config"), [(ViTModel, ViTConfig), (DeiTModel, DeiTConfig)])
+def test_one_product_for_queries_keys_and_values_changes_nothing(encoder: Any, config: Any, qkv_bias: bool) -> None:
+    torch.manual_seed(5)
+    sizes = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 64}
+    model = encoder(config(**sizes, qkv_bias=qkv_bias)).eval()
+    pixel_values = torch.rand(3, 3, 64, 64)
+    with torch.inference_mode():
+        before = model(pixel_values=pixel_values).last_hidden_state
+        joined = VitEncoder(model)(pixel_values)
+        after = model(pixel_values=pixel_values).last_hidden_state
+    assert torch.allclose(joined, before, atol=1e-5)
+    assert torch.equal(after, before)
+
+
+def test_a_processor_that_keeps_the_aspect_ratio_is_left_to_itself() -> None:
+    recognizer = load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype="float32")
+    assert DevicePixels.of(recognizer.checkpoint) is None
+
+
+def test_strips_thinner_than_any_text_are_resized_too(tmp_path: Path) -> None:
+    pixels = DevicePixels.of(random_recognizer(tmp_path, Shape()).checkpoint)
+    assert pixels is not None
+    assert pixels.preprocessed([np.zeros((1, 3000, 3), np.uint8)]).shape == (1, 3, 64, 64)
+
+
+def test_without_graphs_sizes_are_as_they_are() -> None:
+    shapes = FixedShapes(lambda rows, length: (rows, length), sizes=((4,), (16,)), device=torch.device("cpu"))
+    assert shapes(3, 5) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "sizes"), [(1, 16, [1, 2, 4, 8, 16]), (1, 12, [1, 2, 4, 8, 12]), (16, 10, [10]), (1, 1, [1])]
+)
+def test_sizes_double_up_to_the_largest(least: int, most: int, sizes: list[int]) -> None:
+    assert powers_of_two(least, most) == sizes
