@@ -15,10 +15,11 @@ from api.openai_schemas import (
     OcrUsageBody,
     OpenAIRequest,
     ServiceTier,
+    check_alternatives,
     openai_id,
     tier_told,
 )
-from api.request_schemas import Metadata
+from api.request_schemas import Beams, Metadata
 from core.reading_options import ReadingOptions
 from core.readings import Reading
 
@@ -82,6 +83,7 @@ class ChatRequest(OpenAIRequest):
     stream_options: StreamOptions | None = None
     logprobs: bool | None = Field(False, description="Whether each token comes with the logarithm of its probability.")
     top_logprobs: int | None = Field(None, ge=0, le=MOST_TOP_LOGPROBS, description="Needs `logprobs`.")
+    beams: Beams | None = Field(None, description="Not of OpenAI: the `beams` of `POST /v1/jobs`.")
     metadata: Metadata | None = Field(None, description="Comes back with the job.")
     service_tier: ServiceTier | None = Field(None, description="`flex`: read when there is time, at the bulk price.")
 
@@ -129,6 +131,7 @@ class ChatRequest(OpenAIRequest):
     def _agreeing(self) -> ChatRequest:
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs")
+        check_alternatives(self.top_logprobs, beams=self.beams)
         return self
 
     @property
@@ -141,6 +144,7 @@ class ChatRequest(OpenAIRequest):
         """What is asked of each line."""
         limits = [limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None]
         return ReadingOptions(
+            beams=self.beams or 1,
             max_new_tokens=min(limits, default=None),
             top_logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             watched=bool(self.stream),

@@ -40,7 +40,8 @@ class PricingBody(BaseModel):
     object: Literal["price_list"] = "price_list"
     version: str = Field(description="A job is charged by the list that was in force when it was submitted.")
     unit: Literal["line"] = "line"
-    prices: list[PriceBody]
+    prices: list[PriceBody] = Field(description="With one beam.")
+    extra_beam: float = Field(description="The part of a line's price that each beam beyond the first costs more.")
     free: list[str] = Field(description="What is never charged.")
 
     @classmethod
@@ -59,6 +60,7 @@ class PricingBody(BaseModel):
                 for mode in Mode
                 for priority in Priority
             ],
+            extra_beam=float(prices.extra_beam),
             free=list(FREE),
         )
 
@@ -142,6 +144,7 @@ class ReceiptBody(BaseModel):
     model: str
     mode: ModeName
     priority: PriorityName
+    beams: int
     price_version: str
     credits_per_line: int | float
     usage: UsageBody
@@ -155,6 +158,7 @@ class ReceiptBody(BaseModel):
             model=receipt.model,
             mode=receipt.mode.value,
             priority=receipt.priority.label,
+            beams=receipt.beams,
             price_version=receipt.price.version,
             credits_per_line=shown_credits(receipt.price.line_micro),
             usage=UsageBody(

@@ -202,6 +202,7 @@ def _quote(new: jobs.NewJob) -> Response:
             mode=new.mode,
             priority=new.priority,
             max_lines=new.max_lines,
+            beams=new.reading.beams,
         )
     return _json(QuoteBody.of(priced))
 

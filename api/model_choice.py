@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from api.model_schemas import how_to_load
-from core.catalogue import catalogue, known_as, served_as
+from core.catalogue import catalogue, follows_beams, known_as, served_as
 from core.database import transaction
-from core.errors import ModelNotFound, ModelNotLoaded
+from core.errors import BeamsNotAvailable, ModelNotFound, ModelNotLoaded
 from core.leases import served_models
 from core.settings import settings
 
 
-def chosen_model(name: str | None) -> str:
+def chosen_model(name: str | None, *, beams: int) -> str:
     """The name under which workers serve the model; None is the service's default.
 
     A model that the service is configured with is taken also while its worker is away: the job waits for it.
 
+    Args:
+        name: As the caller writes it.
+        beams: How many the caller asks for.
+
     Raises:
+        BeamsNotAvailable: It cannot follow them: they would be charged and change nothing.
         ModelNotLoaded: It is known, but nobody serves it.
         ModelNotFound: It is not known.
     """
+    model = _served_model(name)
+    if beams > 1 and not follows_beams(model):
+        raise BeamsNotAvailable(f"{model} reads without beams: leave them out, or name another model", param="beams")
+    return model
+
+
+def _served_model(name: str | None) -> str:
     if name is None:
         return settings().default_model
     configured = settings().models

@@ -8,8 +8,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from api.schemas import shown_credits
-from core.catalogue import Figure, KnownModel, catalogue, known_as
+from core.catalogue import Figure, KnownModel, catalogue, follows_beams, known_as
 from core.prices import price_list
+from core.reading_options import MAX_BEAMS
 from core.settings import settings
 from core.states import Mode, Priority
 
@@ -54,6 +55,7 @@ class ModelBody(BaseModel):
     fine_tuned_on: str | None
     license: str | None
     figures: list[FigureBody]
+    max_beams: int = Field(description="The most `beams` of a job; 1: it reads without.")
     price: LinePriceBody
     revision: str | None
     sha256: str | None
@@ -78,6 +80,7 @@ class ModelBody(BaseModel):
             loaded=card is not None,
             how_to_load=None if card is not None else how_to_load(name),
             parameters=loaded.get("parameters") or (known and known.parameters),
+            max_beams=MAX_BEAMS if follows_beams(name) else 1,
             price=_price(name),
             revision=loaded.get("revision"),
             sha256=loaded.get("sha256"),

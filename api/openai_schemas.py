@@ -117,6 +117,16 @@ def tier_told(tier: ServiceTier | None) -> str | None:
     return None if tier is None else "flex" if tier == "flex" else "default"
 
 
+def check_alternatives(top_logprobs: int | None, *, beams: int | None) -> None:
+    """See that no alternatives are wanted of beams, of which only the tokens that were read are kept.
+
+    Raises:
+        ValueError: They are.
+    """
+    if top_logprobs and (beams or 1) > 1:
+        raise ValueError("top_logprobs is not available with beams: only tokens that were read are kept")
+
+
 def openai_id(prefix: str, job_id: str) -> str:
     """A job's id in one of OpenAI's forms, such as `resp_…`."""
     return prefix + job_id.removeprefix("job_")

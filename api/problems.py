@@ -32,6 +32,7 @@ _STATUS: dict[type[errors.InkqueueError], int] = {
     errors.UrlNotAllowed: 422,
     errors.UrlUnreachable: 422,
     errors.ModeNotAvailable: 422,
+    errors.BeamsNotAvailable: 422,
     errors.IdempotencyConflict: 422,
     errors.RateLimited: 429,
     errors.QueueFull: 429,

@@ -26,7 +26,7 @@ def chat_job(request: ChatRequest, *, priority: Priority, batch_id: str | None =
         InkqueueError: What is wrong with it; `param` names the part at fault.
     """
     return _job_of_lines(
-        chosen_model(request.model),
+        chosen_model(request.model, beams=request.reading_options.beams),
         [from_url(url, param=place, key=place) for place, url in request.image_urls()],
         priority=priority,
         metadata=request.metadata or {},
@@ -44,7 +44,7 @@ def response_job(
         InkqueueError: What is wrong with it; `param` names the part at fault.
     """
     return _job_of_lines(
-        chosen_model(request.model),
+        chosen_model(request.model, beams=request.reading_options.beams),
         [
             from_url(part.image_url, param=f"{place}.image_url", key=place)
             if part.image_url is not None
@@ -70,7 +70,7 @@ def ocr_job(request: OcrRequest, caller: Caller) -> NewJob:
     else:
         sent = from_url(document.url, param=f"document.{document.type}", key="document")
     return NewJob(
-        model=chosen_model(request.model),
+        model=chosen_model(request.model, beams=1),
         mode=Mode.AUTO,
         priority=Priority.INTERACTIVE,
         max_lines=_PAGE_LINES,

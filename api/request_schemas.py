@@ -10,6 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from api.file_schemas import FileId
 from api.schemas import ModeName, PriorityName, StatusName
 from core.errors import NotFound
+from core.reading_options import MAX_BEAMS
 
 
 def _storable(text: str) -> str:
@@ -29,6 +30,9 @@ Metadata = Annotated[
 ]
 #: A caller's own name for an image.
 ImageKey = Annotated[str, Field(max_length=256), AfterValidator(_storable)]
+
+#: How many beginnings of a line's text are followed at once.
+Beams = Annotated[int, Field(ge=1, le=MAX_BEAMS)]
 
 
 class Sent(BaseModel):
@@ -59,6 +63,9 @@ class JobOptions(Sent):
     )
     mode: ModeName = Field("auto", description="What an image holds. Pages are not read yet.")
     priority: PriorityName = Field("normal", description="Who is read first.")
+    beams: Beams = Field(
+        1, description="Beginnings of each line's text that are followed at once; each beyond the first costs more."
+    )
     max_lines: int = Field(40, ge=1, le=1000, description="A page's ceiling of lines.")
     metadata: Metadata = Field({}, description="Up to 16 pairs of strings that come back with the job.")
     webhook: WebhookOption | None = Field(None, description="Where to send this job's events.")

@@ -16,9 +16,10 @@ from api.openai_schemas import (
     OcrUsageBody,
     OpenAIRequest,
     ServiceTier,
+    check_alternatives,
     openai_id,
 )
-from api.request_schemas import Metadata, possible_job_id
+from api.request_schemas import Beams, Metadata, possible_job_id
 from core.reading_options import ReadingOptions
 from core.readings import Reading
 from core.states import Status
@@ -77,8 +78,14 @@ class ResponseRequest(OpenAIRequest):
     background: bool | None = Field(False, description="Whether the answer comes at once, to be looked at later.")
     include: list[str] | None = Field(None, description=f"`{_LOGPROBS}`; others change nothing.")
     top_logprobs: int | None = Field(None, ge=0, le=MOST_TOP_LOGPROBS)
+    beams: Beams | None = Field(None, description="Not of OpenAI: the `beams` of `POST /v1/jobs`.")
     metadata: Metadata | None = None
     service_tier: ServiceTier | None = Field(None, description="`flex`: read when there is time, at the bulk price.")
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> ResponseRequest:
+        check_alternatives(self.top_logprobs, beams=self.beams)
+        return self
 
     @classmethod
     def without_effect(cls) -> frozenset[str]:
@@ -125,6 +132,7 @@ class ResponseRequest(OpenAIRequest):
     def reading_options(self) -> ReadingOptions:
         """What is asked of each line."""
         return ReadingOptions(
+            beams=self.beams or 1,
             max_new_tokens=self.max_output_tokens,
             top_logprobs=(self.top_logprobs or 0) if self.with_logprobs else None,
             watched=bool(self.stream),

@@ -146,6 +146,7 @@ class JobBody(BaseModel):
     model: str
     mode: ModeName
     priority: PriorityName
+    beams: int = Field(description="Beginnings of each line's text that are followed at once.")
     max_lines: int
     created_at: datetime
     started_at: datetime | None
@@ -171,6 +172,7 @@ class JobBody(BaseModel):
             model=job.model,
             mode=job.mode.value,
             priority=job.priority.label,
+            beams=job.beams,
             max_lines=job.max_lines,
             created_at=job.created_at,
             started_at=job.started_at,

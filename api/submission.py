@@ -22,6 +22,7 @@ from core.errors import (
     UnsupportedImage,
 )
 from core.jobs import MAX_IMAGES, NewJob
+from core.reading_options import ReadingOptions
 from core.states import Mode, Priority
 from core.webhook_events import EventType
 from core.webhook_guard import check_webhook_url
@@ -54,7 +55,7 @@ def read_submission(request: Request) -> NewJob:
         options, sent = _read_raw(request)
     if options.mode == "page":
         raise ModeNotAvailable("pages are not read yet; send single lines, or mode auto", param="mode")
-    model = chosen_model(options.model)
+    model = chosen_model(options.model, beams=options.beams)
     webhook = _webhook(options)
     return NewJob(
         model=model,
@@ -65,6 +66,7 @@ def read_submission(request: Request) -> NewJob:
         images=judged(sent),
         webhook=webhook,
         deadline_s=options.deadline_s,
+        reading=ReadingOptions(beams=options.beams),
     )
 
 

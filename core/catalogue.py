@@ -36,6 +36,8 @@ class KnownModel(_Strict):
     owned_by: str
     task: str
     architecture: str
+    #: Whether it can follow several beginnings of a text at once.
+    follows_beams: bool = True
     parameters: int | None = None
     fine_tuned_on: str | None = None
     license: str
@@ -75,6 +77,12 @@ def known_as(name: str) -> str:
     """The id of the model that a name means: without the revision, and in full where the name is a short id."""
     model_id = name.partition("@")[0]
     return next((full for full, model in catalogue().items() if model.short_id == model_id), model_id)
+
+
+def follows_beams(name: str) -> bool:
+    """Whether a model can follow several beginnings of a text; one that is not known is taken to be a TrOCR."""
+    known = catalogue().get(known_as(name))
+    return known is None or known.follows_beams
 
 
 def served_as(name: str, served: Collection[str]) -> str | None:

@@ -164,6 +164,7 @@ def _take(connection: Connection, worker_id: str, image_ids: Sequence[str]) -> l
             ImageRow.sequence,
             ImageRow.width,
             ImageRow.height,
+            ImageRow.beams,
             ImageRow.max_new_tokens,
             ImageRow.top_logprobs,
             ImageRow.watched,
@@ -180,7 +181,10 @@ def _take(connection: Connection, worker_id: str, image_ids: Sequence[str]) -> l
             height=row.height,
             suspect=row.losses > 0,
             options=ReadingOptions(
-                max_new_tokens=row.max_new_tokens, top_logprobs=row.top_logprobs, watched=row.watched
+                beams=row.beams,
+                max_new_tokens=row.max_new_tokens,
+                top_logprobs=row.top_logprobs,
+                watched=row.watched,
             ),
         )
         for row in sorted(rows, key=lambda row: (row.priority, row.sequence))

@@ -160,6 +160,12 @@ class ModeNotAvailable(InkqueueError):
     code = "mode_not_available"
 
 
+class BeamsNotAvailable(InkqueueError):
+    """The model cannot follow several beginnings of a text."""
+
+    code = "beams_not_available"
+
+
 class Canceled(InkqueueError):
     """The job was canceled before it was read."""
 

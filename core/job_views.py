@@ -60,6 +60,7 @@ class JobView:
     model: str
     mode: Mode
     priority: Priority
+    beams: int
     max_lines: int
     metadata: dict[str, str]
     created_at: datetime
@@ -220,6 +221,7 @@ def _view(
         model=row.model,
         mode=Mode(row.mode),
         priority=Priority(row.priority),
+        beams=row.beams,
         max_lines=row.max_lines,
         metadata=row.caller_metadata,
         created_at=row.created_at,

@@ -102,7 +102,7 @@ def submit(
     """
     job_id = new_id("job")
     image_ids = [new_id("img") for _ in new.images]
-    price = price_list().price(new.model, new.mode, new.priority)
+    price = price_list().price(new.model, new.mode, new.priority, beams=new.reading.beams)
     held_micro = price.line_micro * held_lines(new.mode, images=len(new.images), max_lines=new.max_lines)
     _judge(caller, new, held_micro)
     job_files.put_images(job_id, {i: image.data for i, image in zip(image_ids, new.images, strict=True)})
@@ -158,6 +158,7 @@ def _insert(
             held_micro=image_held_micro * len(new.images),
             line_price_micro=price.line_micro,
             price_version=price.version,
+            beams=new.reading.beams,
             stored_bytes=new.stored_bytes,
             webhook_url=new.webhook.url if new.webhook else None,
             webhook_events=[event.value for event in new.webhook.events] if new.webhook else None,
@@ -184,6 +185,7 @@ def _insert(
                 "height": image.header.height,
                 "content_type": image.header.content_type,
                 "held_micro": image_held_micro,
+                "beams": new.reading.beams,
                 "max_new_tokens": new.reading.max_new_tokens,
                 "top_logprobs": new.reading.top_logprobs,
                 "watched": new.reading.watched,

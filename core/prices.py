@@ -89,12 +89,17 @@ class PriceList:
         """Models that have prices of their own."""
         return tuple(self._file.models)
 
+    @property
+    def extra_beam(self) -> Decimal:
+        """The part of a line's price that each beam beyond the first costs more."""
+        return self._file.extra_beam
+
     def price(self, model: str, mode: Mode, priority: Priority, *, beams: int = 1) -> Price:
         """What one line costs now, rounded up to a micro-credit where beams make it no whole number of them."""
         exception = self._file.models.get(model) or self._file.models.get(known_as(model), _Exception())
         row: _ByPriority = getattr(exception, mode.value) or getattr(self._file.default, mode.value)
         credits: Decimal = getattr(row, priority.label)
-        micro = credits * CREDIT_MICRO * (1 + (beams - 1) * self._file.extra_beam)
+        micro = credits * CREDIT_MICRO * (1 + (beams - 1) * self.extra_beam)
         return Price(line_micro=math.ceil(micro), version=self.version)
 
 

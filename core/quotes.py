@@ -54,9 +54,10 @@ def quote(
     mode: Mode,
     priority: Priority,
     max_lines: int,
+    beams: int,
 ) -> Quote:
     """Price a submission of images with these headers."""
-    price = price_list().price(model, mode, priority)
+    price = price_list().price(model, mode, priority, beams=beams)
     if mode is Mode.PAGE:
         lines = sum(estimated_lines(header, max_lines=max_lines) for header in headers)
     else:

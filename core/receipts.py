@@ -25,6 +25,7 @@ class Receipt:
     model: str
     mode: Mode
     priority: Priority
+    beams: int
     price: Price
     lines: int
     charged_micro: int
@@ -50,6 +51,7 @@ def receipt(connection: Connection, caller: Caller, job_id: str) -> Receipt:
         model=row.model,
         mode=Mode(row.mode),
         priority=Priority(row.priority),
+        beams=row.beams,
         price=Price(line_micro=row.line_price_micro, version=row.price_version),
         lines=row.lines_charged,
         charged_micro=row.charged_micro,

@@ -65,7 +65,11 @@ def retry(caller: Caller, job_id: str, *, once: Once | None = None) -> str:
             webhook=_webhook(job),
             retry_of=job_id,
             # The images of a job ask for the same; nobody watches a retry.
-            reading=ReadingOptions(max_new_tokens=unread[0].max_new_tokens, top_logprobs=unread[0].top_logprobs),
+            reading=ReadingOptions(
+                beams=unread[0].beams,
+                max_new_tokens=unread[0].max_new_tokens,
+                top_logprobs=unread[0].top_logprobs,
+            ),
         ),
         once=once,
     )

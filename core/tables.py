@@ -138,6 +138,8 @@ class JobRow(Base):
     #: The price in force when it was submitted, and the list that it comes from.
     line_price_micro: Mapped[int] = mapped_column(server_default="1000000")
     price_version: Mapped[str] = mapped_column(server_default="first")
+    #: Of each line; its price counts them.
+    beams: Mapped[int] = mapped_column(SmallInteger, server_default="1")
     #: Of its image files.
     stored_bytes: Mapped[int] = mapped_column(server_default="0")
     deleted_at: Mapped[datetime | None]
@@ -200,6 +202,7 @@ class ImageRow(Base):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     #: What its caller asks of the reading: see `core/reading_options.py`.
+    beams: Mapped[int] = mapped_column(SmallInteger, server_default="1")
     max_new_tokens: Mapped[int | None]
     top_logprobs: Mapped[int | None] = mapped_column(SmallInteger)
     watched: Mapped[bool] = mapped_column(server_default="false")

@@ -16,6 +16,7 @@ from core.database import transaction
 from core.images import inspect_image
 from core.jobs import NewImage, NewJob, submit
 from core.outcomes import Outcome
+from core.reading_options import ReadingOptions
 from core.states import Mode, Priority
 from core.transcript import BoundingBox, Flag, Line
 from core.webhooks import JobWebhook
@@ -61,6 +62,7 @@ def submit_lines(
     mode: Mode = Mode.AUTO,
     webhook: JobWebhook | None = None,
     deadline_s: float | None = None,
+    beams: int = 1,
 ) -> str:
     """A job of so many lines, or pages of at most 40; its id."""
     data = data or png()
@@ -77,6 +79,7 @@ def submit_lines(
             images=images,
             webhook=webhook,
             deadline_s=deadline_s,
+            reading=ReadingOptions(beams=beams),
         ),
     )
 

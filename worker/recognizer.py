@@ -15,10 +15,6 @@ from core.transcript import Flag, Token, Word
 LinePixels = NDArray[np.uint8]
 
 
-#: The most beams of a line.
-MAX_BEAMS = 10
-
-
 class ModelUnavailable(Exception):
     """The model cannot be loaded; the message says what is missing and what to do."""
 

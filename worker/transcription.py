@@ -230,6 +230,7 @@ class Transcription:
                 key=claim.image_id,
                 request=LineRequest(
                     pixels=pixels,
+                    beams=claim.options.beams,
                     max_new_tokens=claim.options.max_new_tokens,
                     top_logprobs=claim.options.top_logprobs,
                 ),

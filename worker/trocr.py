@@ -12,8 +12,8 @@ import numpy as np
 import structlog
 import torch
 
+from core.reading_options import MAX_BEAMS
 from worker.recognizer import (
-    MAX_BEAMS,
     GroupSize,
     LineRequest,
     ModelCard,

@@ -12,7 +12,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
-from core import live_text
+from core import leases, live_text
 from core.errors import InvalidImage
 from core.live_text import LiveText
 from tests import image_samples
@@ -161,6 +161,8 @@ def test_parameters_without_effect_are_taken(client: openai.OpenAI, more: dict[s
         ({"top_logprobs": 2}, "needs logprobs"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"extra_body": {"tempreature": 1}}, "tempreature"),
+        ({"extra_body": {"beams": 11}}, "beams"),
+        ({"extra_body": {"beams": 2}, "logprobs": True, "top_logprobs": 2}, "not available with beams"),
     ],
 )
 def test_parameters_that_would_change_the_answer_are_refused(
@@ -208,6 +210,20 @@ def test_an_account_without_credit_is_told_so_once(address: str) -> None:
     assert (refused.value.code, refused.value.type) == ("insufficient_quota", "insufficient_quota")
     assert refused.value.response.headers["x-should-retry"] == "false"
     assert refused.value.response.request.headers.get("x-stainless-retry-count") == "0"
+
+
+def test_beams_come_in_the_extra_body_at_their_price(client: openai.OpenAI, worker: FakeRecognizer) -> None:
+    completion = ask(client, extra_body={"beams": 5})
+    assert completion.usage is not None
+    assert completion.usage.to_dict()["ocr"] == {"lines": 1, "credits": 4.5}  # 1.5 x (1 + 4 x 0.5)
+    assert worker.beams == {image_ids()[0]: 5}
+
+
+def test_a_model_without_beams_is_not_asked_for_them(client: openai.OpenAI) -> None:
+    leases.register([{"name": "ppocr-v6"}])
+    with pytest.raises(openai.UnprocessableEntityError) as refused:
+        client.chat.completions.create(model="ppocr-v6", messages=messages(image()), extra_body={"beams": 2})
+    assert (refused.value.code, refused.value.param) == ("beams_not_available", "beams")
 
 
 @pytest.mark.parametrize(

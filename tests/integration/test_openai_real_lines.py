@@ -122,3 +122,12 @@ def test_a_stream_begins_before_half_of_the_steps_are_made(
     assert text == "".join(tokens) == ask(client).choices[0].message.content
     assert len(pieces) > 4
     assert 0 < steps_at_first < chunk.usage.completion_tokens / 2
+
+
+def test_beams_settle_nothing_before_the_end_so_that_a_stream_tells_the_line_at_once(client: openai.OpenAI) -> None:
+    stream = ask(client, stream=True, logprobs=True, extra_body={"beams": 5})
+    chunks = [chunk.choices[0] for chunk in stream]
+    pieces = [chunk.delta.content for chunk in chunks if chunk.delta.content]
+    tokens = [token.token for chunk in chunks if chunk.logprobs for token in chunk.logprobs.content]
+    assert pieces == ["irlandais, né le 22 juin 1961 à Dublin en Irlande."]
+    assert "".join(tokens) == pieces[0] != ask(client).choices[0].message.content

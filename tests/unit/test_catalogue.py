@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.catalogue import catalogue, known_as, served_as
+from core.catalogue import catalogue, follows_beams, known_as, served_as
 from core.prices import price_list
 from core.states import Mode, Priority
 
@@ -61,6 +61,20 @@ def test_a_revision_means_itself_only() -> None:
 def test_a_model_of_ones_own_is_meant_by_its_name() -> None:
     assert known_as("./my-hand") == "./my-hand"
     assert served_as("./my-hand", ["./my-hand"]) == "./my-hand"
+
+
+@pytest.mark.parametrize(
+    ("name", "follows"),
+    [
+        ("ppocr-v6", False),
+        ("trocr-tiny", True),
+        (f"{SMALL}@1a2b", True),
+        ("./my-hand", True),
+        ("owner/not-known", True),
+    ],
+)
+def test_every_model_follows_beams_but_those_that_are_known_not_to(name: str, follows: bool) -> None:
+    assert follows_beams(name) is follows
 
 
 def test_a_revision_costs_what_its_model_costs() -> None:

@@ -75,6 +75,14 @@ def test_a_long_line_is_read_in_rows_of_its_own_and_delivered_once() -> None:
     assert desk.read["a"].text.count("text of a/") == 6
 
 
+def test_each_part_is_read_with_the_beams_of_its_line() -> None:
+    desk = Desk(FakeRecognizer(rows=8))
+    wide = line("a", aspect=30)
+    desk.lines.submit(replace(wide, request=replace(wide.request, beams=3)))
+    desk.finish()
+    assert list(desk.recognizer.beams.values()) == [3, 3]
+
+
 def test_the_parts_are_put_together_in_order_whichever_ends_first() -> None:
     desk = Desk(FakeRecognizer(rows=8))
     desk.lines.submit(line("a", aspect=90, steps=2))
