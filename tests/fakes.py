@@ -18,7 +18,7 @@ def line_of(tokens: int, *, beams: int = 1) -> LineRequest:
     return LineRequest(pixels=np.zeros((tokens, 8, 3), np.uint8), beams=beams)
 
 
-def recognition_of(text: str) -> Recognition:
+def recognition_of(text: str, *, with_pieces: bool) -> Recognition:
     """A recognition of this text, sure of it."""
     return Recognition(
         text=text,
@@ -27,7 +27,7 @@ def recognition_of(text: str) -> Recognition:
         tokens=(7,),
         token_logprobs=(0.0,),
         flags=frozenset(),
-        pieces=(Token(text=text, logprob=0.0),),
+        pieces=(Token(text=text, logprob=0.0),) if with_pieces else None,
     )
 
 
@@ -69,6 +69,8 @@ class FakeRecognizer:
         self._steps = steps
         #: Steps that each line in rows still takes.
         self.steps_left: dict[str, int] = {}
+        #: Lines whose requests want their pieces.
+        self.with_pieces: set[str] = set()
         #: Steps that each line takes, and took.
         self.lengths: dict[str, int] = {}
         #: Rows that each line takes, and took.
@@ -106,6 +108,8 @@ class FakeRecognizer:
         self.admitted.append(tuple(lines))
         self.lengths.update((key, self._steps or request.pixels.shape[0]) for key, request in lines.items())
         self.steps_left.update((key, self.lengths[key]) for key in lines)
+        self.with_pieces.difference_update(lines)
+        self.with_pieces.update(key for key, request in lines.items() if request.top_logprobs is not None)
         self.beams.update((key, request.beams) for key, request in lines.items())
 
     @property
@@ -123,7 +127,7 @@ class FakeRecognizer:
         self.steps_left = {key: left - 1 for key, left in self.steps_left.items()}
         ended = [key for key, left in self.steps_left.items() if left <= 0]
         self.drop(ended)
-        return {key: recognition_of(f"text of {key}") for key in ended}
+        return {key: recognition_of(f"text of {key}", with_pieces=key in self.with_pieces) for key in ended}
 
     def settled(self, keys: Collection[str]) -> Mapping[str, str]:
         done = {key: self.lengths[key] - left for key, left in self.steps_left.items() if key in keys}
