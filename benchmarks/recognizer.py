@@ -18,6 +18,7 @@ do. The token ids of all three are compared; in float32 they must be equal.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
+
+# As in the worker (`worker/models.py`), and for all three ways: threads that wait in a loop would take the cores from
+# those that encode. It leaves transformers as fast as it is without. OpenMP reads it when PyTorch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import typer
