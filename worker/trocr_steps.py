@@ -43,7 +43,7 @@ class MadeStep:
             self._arrived.synchronize()
         tokens, logprobs = self._tokens.tolist(), self._logprobs.tolist()
         for row, reading in enumerate(self._owners):
-            if reading.rows and not reading.is_chosen:
+            if reading.rows and not reading.is_chosen and not reading.has_ended:
                 values, indices = self._likeliest.get(row, (torch.empty(0), torch.empty(0, dtype=torch.long)))
                 reading.take(tokens[row], logprobs[row], list(zip(indices.tolist(), values.tolist(), strict=True)))
 

@@ -12,7 +12,7 @@ from transformers import DeiTConfig, DeiTModel, ViTConfig, ViTModel
 
 from tests.real_lines import real_lines
 from tests.trocr_models import BUNDLED, Shape, generated, read_all, save_random_model, some_lines
-from worker.recognizer import LineRequest
+from worker.recognizer import LineRequest, Recognition
 from worker.trocr import TrocrRecognizer, load_trocr
 from worker.trocr_graphs import FixedShapes, powers_of_two
 from worker.trocr_pixels import DevicePixels
@@ -54,6 +54,23 @@ def test_beams_and_greedy_lines_share_steps_made_ahead(tmp_path: Path) -> None:
     assert {key: recognition.tokens for key, recognition in read.items()} == {
         key: line.tokens for key, line in expected.items()
     }
+
+
+@pytest.mark.parametrize("steps", range(2, 6))
+def test_a_line_that_ends_as_beams_join_takes_no_further_token(tmp_path: Path, steps: int) -> None:
+    wishes = Shape(generation={"no_repeat_ngram_size": None})
+    checkpoint = random_recognizer(tmp_path, wishes).checkpoint
+    recognizer = TrocrRecognizer(checkpoint, rows=8, max_new_tokens=LIMIT, steps_ahead=1)
+    lines = some_lines(2)
+    greedy, beams = lines
+    recognizer.admit({greedy: LineRequest(pixels=lines[greedy], max_new_tokens=steps)})
+    read: dict[str, Recognition] = {}
+    for _ in range(steps):
+        read |= recognizer.step()
+    assert read == {}  # its last token is on its way
+    recognizer.admit({beams: LineRequest(pixels=lines[beams], beams=3)})
+    read |= recognizer.step()
+    assert read[greedy].tokens == generated(recognizer, {greedy: lines[greedy]}, steps)[greedy].tokens
 
 
 @pytest.mark.parametrize("encoder", [ViTModel, DeiTModel])
