@@ -49,7 +49,9 @@ def equalize_channels(model: VisionEncoderDecoderModel) -> None:
 
 
 def _halve(file: Path) -> None:
-    _save({name: weight.half().contiguous() for name, weight in load_file(file).items()}, file)
+    # Nothing uses a pooler; where the checkpoint has none, transformers has made one up.
+    kept = {name: weight for name, weight in load_file(file).items() if ".pooler." not in name}
+    _save({name: weight.half().contiguous() for name, weight in kept.items()}, file)
 
 
 def _save(weights: dict[str, torch.Tensor], file: Path) -> None:
