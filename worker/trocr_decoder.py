@@ -90,12 +90,13 @@ class DecoderRows:
             rows_each: How many rows each line takes, next to each other.
         """
         first, last = self._count, self._count + sum(rows_each)
-        repeats = torch.tensor(rows_each, device=encoded.device)
+        # Only where there are beams: to copy it a GPU's host waits for the encoder.
+        repeats = torch.tensor(rows_each, device=encoded.device) if last - first > len(rows_each) else None
         for index, layer in enumerate(self._decoder.layers):
             attention = layer.encoder_attn
             for kind, projection in enumerate((attention.k_proj, attention.v_proj)):
                 seen = _by_head(projection(encoded), attention)
-                if last - first > len(rows_each):
+                if repeats is not None:
                     seen = seen.repeat_interleave(repeats, dim=0)
                 self._seen[index, kind, first:last] = seen
         self._own[:, :, first:last] = 0
