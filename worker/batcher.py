@@ -23,6 +23,9 @@ _log = structlog.get_logger(__name__)
 #: How long `stop` waits for a step that outlasts the grace, seconds: a thread that still computes while the interpreter
 #: ends would crash it.
 _LAST_STEP_S = 2.0
+#: A group waits for at most one in so many of the rows, however large a good group is: waiting for all of them would be
+#: waiting for the longest line of the last group, as where a CPU has as many cores as there are rows.
+_LEAST_GROUPS = 2
 
 
 class BatcherStopped(Exception):
@@ -241,7 +244,8 @@ class Batcher:
         lower = _rows(waiting for waiting in in_rows if waiting.line.priority > INTERACTIVE)
         free, size = self._row_limit.now - used, self._recognizer.group_size
         shared = min(free, self._row_limit.shared - lower)
-        is_large_enough = not used or shared >= min(size.least, len(self._queue))
+        least = min(size.least, max(1, self._row_limit.shared // _LEAST_GROUPS))
+        is_large_enough = not used or shared >= min(least, len(self._queue))
         is_in_budget = lower == used or self._encode_budget.allows_group
         return self._queue.take(
             free_rows=free,

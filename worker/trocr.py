@@ -231,7 +231,7 @@ def _located(source: Path | str) -> tuple[Path, str | None]:
 def _memory_named() -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, MemoryError) as error:
         torch.cuda.empty_cache()
         raise RecognizerOutOfMemory(str(error)) from error
     except RuntimeError as error:

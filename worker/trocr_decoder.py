@@ -62,8 +62,8 @@ class DecoderRows:
         heads = config.decoder_attention_heads
         head_dim = config.hidden_size // heads
         weight = self._head.weight
-        #: Keys and values of what each row has fed (layers, 2, rows, heads, positions, head_dim). Zeroed, because a
-        #: slot that is masked out is still multiplied, by zero, and must not hold a NaN.
+        #: Keys and values of what each row has fed (layers, 2, rows, heads, positions, head_dim). Zeroed, here and for
+        #: each new line, because a slot that is masked out is still multiplied, by zero, and must not hold a NaN.
         self._own = weight.new_zeros((len(self._decoder.layers), 2, rows, heads, positions, head_dim))
         #: Keys and values of what each row's line looks like (layers, 2, rows, heads, source_length, head_dim).
         self._seen = weight.new_zeros((len(self._decoder.layers), 2, rows, heads, source_length, head_dim))
@@ -90,14 +90,16 @@ class DecoderRows:
             rows_each: How many rows each line takes, next to each other.
         """
         first, last = self._count, self._count + sum(rows_each)
-        repeats = torch.tensor(rows_each, device=encoded.device)
+        # Only where there are beams: to copy it a GPU's host waits for the encoder.
+        repeats = torch.tensor(rows_each, device=encoded.device) if last - first > len(rows_each) else None
         for index, layer in enumerate(self._decoder.layers):
             attention = layer.encoder_attn
             for kind, projection in enumerate((attention.k_proj, attention.v_proj)):
                 seen = _by_head(projection(encoded), attention)
-                if last - first > len(rows_each):
+                if repeats is not None:
                     seen = seen.repeat_interleave(repeats, dim=0)
                 self._seen[index, kind, first:last] = seen
+        self._own[:, :, first:last] = 0
         self._tokens[first:last] = self._start_token
         self._lengths[first:last] = 0
         self._host_lengths += [0] * (last - first)
@@ -107,8 +109,7 @@ class DecoderRows:
         """Free a row; the last row in use takes its place, and its number."""
         last = self._count - 1
         if row != last:
-            fed = self._host_lengths[last]
-            self._own[:, :, row, :, :fed] = self._own[:, :, last, :, :fed]
+            self._own[:, :, row] = self._own[:, :, last]
             self._seen[:, :, row] = self._seen[:, :, last]
             self._tokens[row] = self._tokens[last]
             self._lengths[row] = self._lengths[last]

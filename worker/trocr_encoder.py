@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import torch
@@ -40,6 +41,11 @@ class CpuEncoder:
         self._pool = ThreadPoolExecutor(
             cores, thread_name_prefix="encoder", initializer=torch.set_num_threads, initargs=(1,)
         )
+        # The number is also what threads that PyTorch has not seen begin with, as the device's thread will: so all of
+        # these start now, and the number is put back.
+        all_started = Barrier(cores)
+        list(self._pool.map(lambda _: all_started.wait(), range(cores)))
+        torch.set_num_threads(cores)
 
     def encoded(self, lines: Sequence[LinePixels]) -> Tensor:
         """The encoder's output for each line, (lines, source_length, width) in the decoder's dtype."""

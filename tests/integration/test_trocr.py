@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import exp, fsum
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from core.transcript import Flag
 from tests.real_lines import real_lines
 from tests.trocr_models import BUNDLED, Generated, generated, read_all
-from worker.recognizer import LinePixels, LineRequest, Recognition
+from worker.recognizer import LinePixels, LineRequest, Recognition, RecognizerOutOfMemory
 from worker.trocr import TrocrRecognizer, load_trocr
 
 LIMIT = 110
@@ -144,6 +145,14 @@ def test_a_line_that_cannot_be_encoded_takes_no_row(recognizer: TrocrRecognizer)
             }
         )
     assert recognizer.step() == {}
+
+
+def test_memory_that_the_host_lacks_is_named_as_the_devices_is(recognizer: TrocrRecognizer) -> None:
+    def processor(*_: object, **__: object) -> None:
+        raise MemoryError("none left")
+
+    with pytest.raises(RecognizerOutOfMemory, match="none left"):
+        TrocrRecognizer(replace(recognizer.checkpoint, image_processor=processor))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shape", [(3, 700), (1, 9000), (900, 3), (1, 1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests.real_lines import real_lines
 from tests.trocr_models import BUNDLED, Shape, generated, read_all, save_random_model, some_lines
 from worker.recognizer import LineRequest, Recognition
 from worker.trocr import TrocrRecognizer, load_trocr
+from worker.trocr_decoder import DecoderRows
+from worker.trocr_encoder import CpuEncoder
 from worker.trocr_graphs import FixedShapes, powers_of_two
 from worker.trocr_pixels import DevicePixels
 from worker.trocr_vit import VitEncoder
@@ -100,6 +103,33 @@ def test_one_product_for_queries_keys_and_values_changes_nothing(encoder: Any, c
         after = model(pixel_values=pixel_values).last_hidden_state
     assert torch.allclose(joined, before, atol=1e-5)
     assert torch.equal(after, before)
+
+
+def test_a_line_that_gives_no_numbers_leaves_its_rows_clean(tmp_path: Path) -> None:
+    recognizer = random_recognizer(tmp_path, Shape())
+    torch.manual_seed(5)
+    with torch.inference_mode():
+        rows = DecoderRows(recognizer.checkpoint.decoder, rows=4, positions=LIMIT, source_length=17, start_token=2)
+        bad = torch.full((1, 17, 48), torch.nan)
+        rows.join(torch.cat([torch.randn(1, 17, 48), bad, bad, torch.randn(1, 17, 48)]), [1, 1, 1, 1])
+        for _ in range(4):
+            rows.step()
+        rows.leave(1)
+        rows.leave(2)
+        rows.join(torch.randn(2, 17, 48), [1, 1])
+        assert rows.step().scores.isfinite().all()
+
+
+def test_threads_that_encode_change_those_of_nobody_else(tmp_path: Path) -> None:
+    cores = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        encoder = CpuEncoder(random_recognizer(tmp_path, Shape()).checkpoint)
+        with torch.inference_mode(), ThreadPoolExecutor(1) as device:
+            encoder.encoded(list(some_lines(2).values()))
+            assert device.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(cores)
 
 
 def test_a_processor_that_keeps_the_aspect_ratio_is_left_to_itself() -> None:

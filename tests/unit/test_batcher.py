@@ -175,6 +175,14 @@ def test_lines_that_nobody_waits_for_wait_for_a_group_that_is_worth_its_time() -
     assert desk.recognizer.admitted == [("a", "b"), ("c", "d"), ("e", "f")]
 
 
+def test_no_group_waits_for_the_longest_line_of_the_last_one() -> None:
+    desk = Desk(FakeRecognizer(rows=4, least_lines=16))
+    for key, tokens in (("a", 9), ("b", 9), ("c", 1), ("d", 1), ("e", 1), ("f", 1), ("g", 1), ("h", 1)):
+        desk.submit(key, tokens=tokens)
+    desk.turns(3)
+    assert desk.recognizer.admitted == [("a", "b", "c", "d"), ("e", "f"), ("g", "h")]
+
+
 def test_the_last_line_and_an_interactive_one_wait_for_no_group() -> None:
     desk = Desk(FakeRecognizer(rows=4, least_lines=3))
     for key in ("a", "b", "c"):
