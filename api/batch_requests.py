@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from api.batch_schemas import BatchErrorBody, BatchLine
 from api.chat_schemas import ChatRequest
 from api.jsonl import FileLine, lines_of
-from api.problems import malformed
+from api.problems import malformed, storable
 from api.prompt_jobs import chat_job, response_job
 from api.response_schemas import ResponseRequest
 from core import files
@@ -123,4 +123,9 @@ def _error_of(line: FileLine, batch: Batch, seen: set[str]) -> BatchErrorBody | 
 
 
 def _error(code: str, message: str, line: FileLine | None, param: str | None = None) -> BatchErrorBody:
-    return BatchErrorBody(code=code, message=message, param=param, line=line.number if line else None)
+    return BatchErrorBody(
+        code=code,
+        message=storable(message),
+        param=None if param is None else storable(param),
+        line=line.number if line else None,
+    )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.file_schemas import ExpiresAfter, FileId
-from api.request_schemas import Metadata, Sent
+from api.request_schemas import Metadata, Sent, Storable
 from core.batches import Batch
 from core.errors import NotFound
 
@@ -64,7 +64,7 @@ class BatchLine(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    custom_id: str = Field(min_length=1, max_length=512)
+    custom_id: Storable = Field(min_length=1, max_length=512)
     method: Literal["POST"]
     url: str
     body: dict[str, Any]

@@ -54,7 +54,7 @@ class FilePageQuery(BaseModel):
     after: FileId | None = None
     limit: int = Field(10_000, ge=1, le=10_000)
     order: Literal["asc", "desc"] = "desc"
-    purpose: str | None = None
+    purpose: str | None = Field(None, pattern=r"^[a-z_-]+$")
 
 
 class FileBody(BaseModel):

@@ -87,6 +87,11 @@ def speak_as_openai() -> None:
     g.speaks_as_openai = True
 
 
+def storable(text: str) -> str:
+    """What an error says, without the one character that Postgres does not store: it may repeat what was sent."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 def error_of_code(code: str, message: str, *, param: str | None = None) -> errors.InkqueueError:
     """An error that was stored by its code, such as an image's."""
     error = _BY_CODE.get(code, errors.InkqueueError)(message)
@@ -100,7 +105,8 @@ def described(error: errors.InkqueueError, *, as_openai: bool) -> tuple[int, dic
     kind = _TYPE.get(status, "invalid_request_error")
     if as_openai and status == _PAYMENT_REQUIRED:
         status, code, kind = 429, _QUOTA, _QUOTA
-    return status, {"message": error.message, "type": kind, "code": code, "param": error.param}
+    param = None if error.param is None else storable(error.param)
+    return status, {"message": storable(error.message), "type": kind, "code": code, "param": param}
 
 
 def _known(error: errors.InkqueueError) -> Response:

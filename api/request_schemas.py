@@ -20,16 +20,15 @@ def _storable(text: str) -> str:
     return text
 
 
+#: A text that goes to Postgres as it is.
+Storable = Annotated[str, AfterValidator(_storable)]
 #: Pairs of strings that a caller may attach to a job.
 Metadata = Annotated[
-    dict[
-        Annotated[str, Field(max_length=64), AfterValidator(_storable)],
-        Annotated[str, Field(max_length=512), AfterValidator(_storable)],
-    ],
+    dict[Annotated[Storable, Field(max_length=64)], Annotated[Storable, Field(max_length=512)]],
     Field(max_length=16),
 ]
 #: A caller's own name for an image.
-ImageKey = Annotated[str, Field(max_length=256), AfterValidator(_storable)]
+ImageKey = Annotated[Storable, Field(max_length=256)]
 
 #: How many beginnings of a line's text are followed at once.
 Beams = Annotated[int, Field(ge=1, le=MAX_BEAMS)]
@@ -43,7 +42,7 @@ class Sent(BaseModel):
 
 JobEventName = Literal["job.started", "job.completed", "job.failed", "job.canceled"]
 #: An address that webhooks are sent to; whether they may is judged apart.
-WebhookUrl = Annotated[str, Field(max_length=2048), AfterValidator(_storable)]
+WebhookUrl = Annotated[Storable, Field(max_length=2048)]
 DEFAULT_JOB_EVENTS: list[JobEventName] = ["job.completed", "job.failed", "job.canceled"]
 
 

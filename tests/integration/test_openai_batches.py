@@ -194,6 +194,20 @@ def test_a_file_that_is_no_batch_fails_with_the_numbers_of_its_lines(client: ope
 
 
 @pytest.mark.usefixtures("service")
+def test_what_postgres_cannot_store_fails_its_line_and_holds_nothing_up(client: openai.OpenAI) -> None:
+    batch = ended(client, create(client, chat("a", model="none\0"), chat("b", **{"x\0": 1}), chat("c")))
+    assert (batch.status, counts(batch)) == ("completed", (3, 1, 2))
+    errors = results(client, batch.error_file_id)
+    assert {key: line["response"]["status_code"] for key, line in errors.items()} == {"a": 404, "b": 400}
+    batch = ended(client, create(client, chat("a\0"), chat("b") | {"x\0": 1}))
+    assert batch.errors is not None and batch.errors.data is not None
+    assert [(error.line, error.param) for error in batch.errors.data] == [
+        (1, "custom_id"),
+        (2, "x\N{REPLACEMENT CHARACTER}"),
+    ]
+
+
+@pytest.mark.usefixtures("service")
 def test_an_empty_file_is_no_batch(client: openai.OpenAI) -> None:
     batch = ended(client, create(client, "", " "))
     assert batch.errors is not None and batch.errors.data is not None

@@ -12,9 +12,11 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
-from core import leases, live_text
+from core import leases
 from core.errors import InvalidImage
 from core.live_text import LiveText
+from core.notices import TEXT_SETTLED
+from core.redis_address import redis_client
 from tests import image_samples
 from tests.domain import MODEL, assert_ledger_balances, new_caller, png, rows
 from tests.fakes import FakeRecognizer
@@ -287,7 +289,9 @@ def test_a_stream_whose_text_was_not_what_is_read_in_the_end_says_so(client: ope
     stream = client.chat.completions.create(model=MODEL, messages=messages(image()), stream=True)
     next(stream)
     (image_id,) = image_ids()
-    live_text.send([LiveText(image_id=image_id, attempt=9, text="another attempt")])
+    text = LiveText(image_id=image_id, attempt=9, text="another attempt")
+    # Sent until somebody listens: a notice that nobody hears is lost.
+    wait_until(lambda: redis_client().publish(TEXT_SETTLED, text.notice))
     assert next(stream).choices[0].delta.content == "another attempt"
     brake.allow(100)
     with pytest.raises(openai.APIError, match="differs from what was streamed") as ended:

@@ -74,6 +74,13 @@ def test_a_purpose_that_is_unknown_is_refused(client: openai.OpenAI) -> None:
         client.files.create(file=("line.png", b"pixels"), purpose="fine-tune")
 
 
+def test_files_of_a_purpose_that_nobody_has_are_none_and_one_that_cannot_be_is_refused(client: openai.OpenAI) -> None:
+    client.files.create(file=("line.png", png()), purpose="vision")
+    assert list(client.files.list(purpose="evals")) == []
+    with pytest.raises(openai.BadRequestError, match="purpose"):
+        client.files.list(purpose="vision\0")
+
+
 def test_a_file_expires_and_its_bytes_go(client: openai.OpenAI) -> None:
     file = client.files.create(
         file=("line.png", b"pixels"), purpose="vision", expires_after={"anchor": "created_at", "seconds": 3600}
