@@ -129,5 +129,5 @@ def test_beams_settle_nothing_before_the_end_so_that_a_stream_tells_the_line_at_
     chunks = [chunk.choices[0] for chunk in stream]
     pieces = [chunk.delta.content for chunk in chunks if chunk.delta.content]
     tokens = [token.token for chunk in chunks if chunk.logprobs for token in chunk.logprobs.content]
-    assert pieces == ["irlandais, né le 22 juin 1961 à Dublin en Irlande."]
-    assert "".join(tokens) == pieces[0] != ask(client).choices[0].message.content
+    assert len(pieces) == 1
+    assert "".join(tokens) == pieces[0] == ask(client, extra_body={"beams": 5}).choices[0].message.content
