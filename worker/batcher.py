@@ -13,7 +13,7 @@ import structlog
 
 from worker.encode_budget import EncodeBudget
 from worker.line_queue import INTERACTIVE, LineQueue, QueuedLine, WaitingLine
-from worker.recognizer import Recognition, Recognizer, RecognizerOutOfMemory
+from worker.recognizer import DeviceLost, Recognition, Recognizer, RecognizerOutOfMemory
 from worker.row_limit import RowLimit
 
 __all__ = ["AdmitReason", "BatchObserver", "Batcher", "BatcherStopped", "QueuedLine"]
@@ -201,7 +201,11 @@ class Batcher:
         return unread
 
     def turn(self) -> None:
-        """Drop what was canceled, admit what may be admitted, and make one step; what the device's thread repeats."""
+        """Drop what was canceled, admit what may be admitted, and make one step; what the device's thread repeats.
+
+        Raises:
+            DeviceLost: No line has failed for it.
+        """
         canceled, group = self._take()
         if canceled:
             self._recognizer.drop(canceled)
@@ -212,8 +216,12 @@ class Batcher:
         self._progressed()
 
     def _run(self) -> None:
-        while self._wait_for_work():
-            self.turn()
+        try:
+            while self._wait_for_work():
+                self.turn()
+        except DeviceLost as error:
+            # No line fails for it. That `last_progress_at` stands still ends the worker, and others read its lines.
+            _log.critical("device_lost", error=str(error))
 
     def _wait_for_work(self) -> bool:
         with self._changed:
@@ -275,6 +283,8 @@ class Batcher:
         reason = self._reason(group)
         try:
             self._recognizer.admit({waiting.line.key: waiting.line.request for waiting in group})
+        except DeviceLost:
+            raise
         except RecognizerOutOfMemory as error:
             self._ran_out_of_memory(group, error)
         except Exception as error:
@@ -303,6 +313,8 @@ class Batcher:
         started = self._clock()
         try:
             ended = self._recognizer.step()
+        except DeviceLost:
+            raise
         except RecognizerOutOfMemory as error:
             self._ran_out_of_memory(rows, error)
         except Exception as error:

@@ -16,8 +16,13 @@ _REPEATED_CHARACTERS = 12
 
 
 def confidence_of(token_logprobs: Sequence[float]) -> float | None:
-    """The geometric mean of the tokens' probabilities, exp(mean of the logarithms), in [0, 1]; None for no token."""
-    return math.exp(math.fsum(token_logprobs) / len(token_logprobs)) if token_logprobs else None
+    """The geometric mean of the tokens' probabilities, exp(mean of the logarithms), in [0, 1].
+
+    None for no token, and where a probability is no number, as when a small number format overflowed.
+    """
+    if not token_logprobs or any(math.isnan(logprob) for logprob in token_logprobs):
+        return None
+    return math.exp(math.fsum(token_logprobs) / len(token_logprobs))
 
 
 def words_of(text: str, token_ends: Sequence[int], token_logprobs: Sequence[float]) -> tuple[Word, ...]:

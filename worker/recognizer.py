@@ -23,6 +23,10 @@ class RecognizerOutOfMemory(Exception):
     """The device had no room for these lines; the same lines in smaller groups may fit."""
 
 
+class DeviceLost(Exception):
+    """The device answers no more, whatever it is asked; only another process can use it again."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """Which model this is, to the byte, and where it runs."""
@@ -107,6 +111,7 @@ class Recognizer(Protocol):
 
         Raises:
             RecognizerOutOfMemory: There was no room on the device; none of `lines` was given a row.
+            DeviceLost: The device is broken.
             Exception: The lines could not be encoded; none of them was given a row.
         """
 
@@ -115,6 +120,7 @@ class Recognizer(Protocol):
 
         Raises:
             RecognizerOutOfMemory: There was no room on the device; all rows are lost.
+            DeviceLost: The device is broken.
             Exception: The step failed; all rows are lost.
         """
 

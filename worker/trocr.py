@@ -14,6 +14,7 @@ import torch
 
 from core.reading_options import MAX_BEAMS
 from worker.recognizer import (
+    DeviceLost,
     GroupSize,
     LineRequest,
     ModelCard,
@@ -69,7 +70,7 @@ class TrocrRecognizer:
         self._owners: list[Reading] = []
         #: Steps whose tokens were not looked at.
         self._made: deque[MadeStep] = deque()
-        with torch.inference_mode(), _memory_named():
+        with torch.inference_mode(), _errors_named():
             self._encoder = CudaEncoder(checkpoint, most_lines=self._rows) if kind == "cuda" else CpuEncoder(checkpoint)
             # a blank line tells the shape of what the encoder gives, and warms the device up
             blank = self._encoder.encoded([np.full((64, 512, 3), 255, np.uint8)])
@@ -104,7 +105,7 @@ class TrocrRecognizer:
 
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Encode lines together and give each its rows."""
-        with torch.inference_mode(), _memory_named():
+        with torch.inference_mode(), _errors_named():
             encoded = self._encoder.encoded([request.pixels for request in lines.values()])
             self._decoder.join(encoded, [request.beams for request in lines.values()])
         for key, request in lines.items():
@@ -123,7 +124,7 @@ class TrocrRecognizer:
         if not self._owners:
             return {}
         try:
-            with torch.inference_mode(), _memory_named():
+            with torch.inference_mode(), _errors_named():
                 self._made.append(MadeStep(self._decoder.step(), self._owners))
                 # What the host chooses must be known before the next step.
                 ahead = 0 if any(reading.is_chosen for reading in self._owners) else self._steps_ahead
@@ -228,12 +229,15 @@ def _located(source: Path | str) -> tuple[Path, str | None]:
 
 
 @contextmanager
-def _memory_named() -> Iterator[None]:
+def _errors_named() -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         torch.cuda.empty_cache()
         raise RecognizerOutOfMemory(str(error)) from error
+    except torch.AcceleratorError as error:
+        # After a failed assertion or a bad address every further call fails.
+        raise DeviceLost(str(error)) from error
     except RuntimeError as error:
         # the CPU's allocator has no class of its own for it
         if "can't allocate memory" in str(error):

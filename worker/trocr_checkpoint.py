@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -32,6 +33,8 @@ from worker.beam_search import BeamRules
 from worker.free_memory import free_bytes
 from worker.recognizer import LinePixels, ModelCard, ModelUnavailable
 
+_log = structlog.get_logger(__name__)
+
 #: A line's most tokens where the checkpoint does not say. Its `max_length` is not looked at: the hub's TrOCR configs
 #: leave it at transformers' default of 20, which cuts lines in the middle.
 _MAX_NEW_TOKENS = 128
@@ -40,6 +43,11 @@ _WIDEST = 128
 _TALLEST = 16
 #: The width over height that any model's own lines reach: nine in ten of our training lines are narrower.
 _USUAL_ASPECT_RATIO = 20.0
+#: Wishes of a generation config that would change tokens, and that no TrOCR checkpoint we know of has.
+_UNHEEDED_WISHES = (
+    *("bad_words_ids", "begin_suppress_tokens", "encoder_repetition_penalty", "forced_bos_token_id"),
+    *("forced_eos_token_id", "min_length", "min_new_tokens", "sequence_bias", "suppress_tokens"),
+)
 #: The kinds of weights files, in the order in which transformers prefers them.
 _WEIGHTS_FILES = ("model*.safetensors", "pytorch_model*.bin")
 
@@ -189,6 +197,8 @@ def _token_id(model: VisionEncoderDecoderModel, name: str) -> tuple[int, ...] | 
 
 
 def _rules(wishes: GenerationConfig) -> LogitsProcessorList:
+    if unheeded := [name for name in _UNHEEDED_WISHES if getattr(wishes, name, None)]:
+        _log.warning("the checkpoint's generation config asks for more than is done", unheeded=unheeded)
     rules = LogitsProcessorList()
     if wishes.repetition_penalty not in (None, 1.0):
         rules.append(RepetitionPenaltyLogitsProcessor(wishes.repetition_penalty))

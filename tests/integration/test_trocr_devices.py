@@ -13,7 +13,7 @@ from transformers import DeiTConfig, DeiTModel, ViTConfig, ViTModel
 
 from tests.real_lines import real_lines
 from tests.trocr_models import BUNDLED, Shape, generated, read_all, save_random_model, some_lines
-from worker.recognizer import LineRequest, Recognition
+from worker.recognizer import DeviceLost, LineRequest, Recognition
 from worker.trocr import TrocrRecognizer, load_trocr
 from worker.trocr_decoder import DecoderRows
 from worker.trocr_encoder import CpuEncoder
@@ -153,3 +153,16 @@ def test_without_graphs_sizes_are_as_they_are() -> None:
 )
 def test_sizes_double_up_to_the_largest(least: int, most: int, sizes: list[int]) -> None:
     assert powers_of_two(least, most) == sizes
+
+
+def test_an_error_after_which_the_device_answers_no_more_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise torch.AcceleratorError("an illegal memory access was encountered")
+
+    recognizer = random_recognizer(tmp_path, Shape())
+    recognizer.admit({key: LineRequest(pixels=pixels) for key, pixels in some_lines(1).items()})
+    monkeypatch.setattr(recognizer._decoder, "step", fail)
+    with pytest.raises(DeviceLost, match="illegal memory access"):
+        recognizer.step()

@@ -218,3 +218,10 @@ def test_bfloat16_is_taken_where_the_processor_multiplies_in_it(
 
 def test_a_machine_that_says_nothing_of_its_processor_computes_in_float32(tmp_path: Path) -> None:
     assert choose_dtype("auto", torch.device("cpu"), cpuinfo=tmp_path / "none") is torch.float32
+
+
+def test_wishes_of_a_checkpoint_that_are_not_followed_are_warned_of(tmp_path: Path) -> None:
+    save_random_model(tmp_path, Shape(generation={"forced_bos_token_id": 7}))
+    with capture_logs() as logs:
+        load_trocr(tmp_path, name="random", device="cpu", dtype="float32", rows=2)
+    assert [entry["unheeded"] for entry in logs if "unheeded" in entry] == [["forced_bos_token_id"]]

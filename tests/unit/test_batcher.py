@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes import FakeRecognizer, SilentObserver, line_of
 from worker.batcher import AdmitReason, Batcher, BatcherStopped, QueuedLine
-from worker.recognizer import Recognition, RecognizerOutOfMemory
+from worker.recognizer import DeviceLost, Recognition, RecognizerOutOfMemory
 
 
 class Desk:
@@ -396,3 +396,25 @@ def test_stopping_lets_lines_in_rows_end_within_the_grace() -> None:
         go_on.set()
         assert [line.key for line in stopping.result()] == ["waits"]
     assert desk.read == ["in_rows"]
+
+
+def test_a_device_that_is_lost_in_a_step_fails_no_line() -> None:
+    def lose() -> None:
+        raise DeviceLost("an illegal address")
+
+    desk = Desk(FakeRecognizer(rows=2, on_step=lose))
+    desk.submit_all(["a", "b", "c"])
+    with pytest.raises(DeviceLost):
+        desk.turns()
+    assert (desk.read, desk.failed, desk.batcher.in_rows, desk.batcher.backlog) == ([], {}, 2, 1)
+
+
+def test_a_device_that_is_lost_while_it_encodes_fails_no_line() -> None:
+    def lose() -> None:
+        raise DeviceLost("an illegal address")
+
+    desk = Desk(FakeRecognizer(rows=2, on_admit=lose))
+    desk.submit_all(["a", "b"])
+    with pytest.raises(DeviceLost):
+        desk.turns()
+    assert (desk.failed, desk.batcher.in_rows) == ({}, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from math import log, nan
 
 import pytest
 
@@ -24,6 +24,11 @@ def test_confidence_is_the_geometric_mean(probabilities: list[float], confidence
 
 def test_the_confidence_of_nothing_is_unknown() -> None:
     assert confidence_of([]) is None
+
+
+def test_a_confidence_that_is_no_number_is_unknown_and_low() -> None:
+    assert confidence_of([log(0.9), nan]) is None
+    assert flags_of("a", None, least_confidence=0.5, truncated=False) == {Flag.LOW_CONFIDENCE}
 
 
 def test_each_word_has_the_confidence_of_its_own_tokens() -> None:
