@@ -157,13 +157,24 @@ def _submit(batch: Batch, lines: Sequence[FileLine]) -> None:
         except InvalidApiKey as error:
             batch_requests.record(connection, batch, [_failed(_request(line), error) for line in new])
             return
+    for judged in _judged_together(batch, holder, new):
+        refused = [one.request for one in judged if one.job is None]
+        with transaction() as connection:
+            batch_requests.record(connection, batch, refused)
+        for group in _groups(judged):
+            _submit_together(batch, holder, group)
+
+
+def _judged_together(batch: Batch, holder: Caller, lines: Sequence[FileLine]) -> Iterator[list[_Judged]]:
+    """Requests with their images, as many at a time as may be in memory: a short line can name many large images."""
+    judged: list[_Judged] = []
     with ThreadPoolExecutor(_JUDGES) as pool:
-        judged = list(pool.map(lambda line: _judge(batch, holder, line), new))
-    refused = [one.request for one in judged if one.job is None]
-    with transaction() as connection:
-        batch_requests.record(connection, batch, refused)
-    for group in _groups(judged):
-        _submit_together(batch, holder, group)
+        for begin in range(0, len(lines), _JUDGES):
+            judged += pool.map(lambda line: _judge(batch, holder, line), lines[begin : begin + _JUDGES])
+            if sum(one.job.stored_bytes for one in judged if one.job) >= _SLICE_BYTES:
+                yield judged
+                judged = []
+    yield judged
 
 
 def _request(line: FileLine) -> BatchRequest:

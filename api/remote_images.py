@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,8 @@ def fetch_images(urls: Mapping[str, str]) -> dict[str, bytes]:
     deadline = time.monotonic() + _BUDGET_S
     fetched: dict[str, bytes] = {}
     pool = ThreadPoolExecutor(_FETCHES)
-    futures = {name: pool.submit(fetch_image, url, settings()) for name, url in urls.items()}
+    fetch = _Fetch(room_bytes=settings().max_request_bytes)
+    futures = {name: pool.submit(fetch, url) for name, url in urls.items()}
     try:
         for name, future in futures.items():
             try:
@@ -37,8 +39,25 @@ def fetch_images(urls: Mapping[str, str]) -> dict[str, bytes]:
             except InkqueueError as error:
                 error.param = name
                 raise
-            if sum(map(len, fetched.values())) > settings().max_request_bytes:
-                raise ImageTooLarge("the images are together larger than a request may be", param=name)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return fetched
+
+
+class _Fetch:
+    """Fetches images that are together not larger than a request may be.
+
+    Counted as they come: while one of them drips, the others must not fill the memory behind it.
+    """
+
+    def __init__(self, *, room_bytes: int) -> None:
+        self._lock = threading.Lock()
+        self._room_bytes = room_bytes
+
+    def __call__(self, url: str) -> bytes:
+        data = fetch_image(url, settings())
+        with self._lock:
+            self._room_bytes -= len(data)
+            if self._room_bytes < 0:
+                raise ImageTooLarge("the images are together larger than a request may be")
+        return data

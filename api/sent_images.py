@@ -10,7 +10,7 @@ from api.image_urls import decode_base64, decode_data_url
 from api.remote_images import fetch_images
 from core import files
 from core.accounts import Caller
-from core.errors import InkqueueError
+from core.errors import ImageTooLarge, InkqueueError
 from core.images import inspect_image
 from core.jobs import NewImage
 from core.settings import settings
@@ -28,6 +28,18 @@ class SentImage:
     data: bytes = b""
     #: An http(s) address; then there is no data.
     url: str | None = None
+    #: Takes the data out of the storage, where it was uploaded before.
+    stored: Callable[[], bytes] | None = None
+
+    def bytes_here(self) -> bytes:
+        """The data of an image that has no address.
+
+        Raises:
+            NotFound: It was not uploaded, or not by this account.
+            ImageTooLarge: It is larger than an image may be.
+            Unavailable: The storage does not answer.
+        """
+        return self.data if self.stored is None else _naming(self.param, self.stored)
 
 
 def from_base64(text: str, *, param: str, key: str | None = None) -> SentImage:
@@ -51,14 +63,8 @@ def from_url(url: str, *, param: str, key: str | None = None) -> SentImage:
 
 
 def from_file(caller: Caller, file_id: str, *, param: str, key: str | None = None) -> SentImage:
-    """An image that was uploaded before, to `/v1/files`.
-
-    Raises:
-        NotFound: The account has no such file.
-        ImageTooLarge: It is larger than an image may be.
-        Unavailable: The storage does not answer.
-    """
-    return SentImage(param=param, key=key, data=_naming(param, lambda: files.image_of(caller, file_id)))
+    """An image that was uploaded before, to `/v1/files`; whether it was is seen when it is judged."""
+    return SentImage(param=param, key=key, stored=lambda: files.image_of(caller, file_id))
 
 
 def judged(images: Sequence[SentImage]) -> list[NewImage]:
@@ -67,7 +73,15 @@ def judged(images: Sequence[SentImage]) -> list[NewImage]:
     Raises:
         InkqueueError: What is wrong with the first bad one, by its own class; `param` names it.
     """
-    here = {index: _judged(image, image.data) for index, image in enumerate(images) if image.url is None}
+    here: dict[int, NewImage] = {}
+    room_bytes = settings().max_request_bytes
+    for index, image in enumerate(images):
+        if image.url is None:
+            here[index] = _judged(image, image.bytes_here())
+            # A short request can name many large files.
+            room_bytes -= len(here[index].data)
+            if room_bytes < 0:
+                raise ImageTooLarge("the images are together larger than a request may be", param=image.param)
     fetched = fetch_images({str(image.param): image.url for image in images if image.url is not None})
     return [
         here[index] if image.url is None else _judged(image, fetched[str(image.param)])

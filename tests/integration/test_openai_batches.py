@@ -169,6 +169,19 @@ def test_requests_for_responses_are_read_from_uploads_too(client: openai.OpenAI)
 
 
 @pytest.mark.usefixtures("service")
+def test_short_requests_for_large_images_are_taken_a_few_at_a_time(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = png() + bytes(10_000)
+    image = client.files.create(file=("line.png", large), purpose="vision").id
+    monkeypatch.setattr(batch_work, "_SLICE_BYTES", 20_000)
+    requests = [response(f"line-{n}", file_id=image) for n in range(24)]
+    batch = ended(client, create(client, *requests, endpoint="/v1/responses"))
+    assert counts(batch) == (24, 24, 0)
+    assert rows("SELECT images_total FROM jobs") == [(8,)] * 3
+
+
+@pytest.mark.usefixtures("service")
 def test_a_file_that_is_no_batch_fails_with_the_numbers_of_its_lines(client: openai.OpenAI) -> None:
     batch = create(
         client,

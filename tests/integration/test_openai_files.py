@@ -102,6 +102,19 @@ def test_a_file_whose_upload_was_cut_short_goes_after_some_hours() -> None:
     assert key not in image_store(settings()).list("files")
 
 
+def test_a_short_request_does_not_name_more_images_than_a_long_one_could_hold(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = client.files.create(file=("line.png", png()), purpose="vision")
+    monkeypatch.setenv("INKQUEUE_MAX_REQUEST_BYTES", str(max(1024, 3 * file.bytes)))
+    settings.cache_clear()
+    with pytest.raises(openai.APIStatusError, match="together larger") as refused:
+        client.post("/jobs", body={"images": [{"file_id": file.id}] * 1000}, cast_to=object)
+    assert refused.value.status_code == 413
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
 def test_an_uploaded_image_is_read_by_its_id(client: openai.OpenAI) -> None:
     file = client.files.create(file=("line.png", png()), purpose="vision")
     job = client.post("/jobs", body={"images": [{"file_id": file.id, "key": "a"}]}, cast_to=object)
