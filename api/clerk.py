@@ -12,13 +12,11 @@ from api.batch_work import turn
 from core import batches
 from core.database import transaction
 from core.errors import Unavailable
-from core.exclusive import alone
+from core.exclusive import Work, alone
 from core.logs import configure_logging
 
 #: How often it looks for work when there was none.
 _ROUND_S = 0.5
-#: Any number does, so long as all clerks take the same.
-_LOCK = 5_881_340_917
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +30,7 @@ def main() -> None:
     _log.info("clerk started")
     while not stopped.is_set():
         try:
-            with alone(_LOCK, stopped) as check:
+            with alone(Work.BATCHES, stopped) as check:
                 _work(check, stopped)
         except Exception as exc:
             # The clerk's outer edge: Postgres may be away for a while, and nobody else works on batches.

@@ -244,7 +244,7 @@ class ReadyBody(BaseModel):
     """Submissions are taken."""
 
     status: Literal["ready"] = "ready"
-    degraded: list[Literal["redis", "worker", "courier"]] = Field(description="What else is down or not warm.")
+    degraded: list[Literal["redis", "worker", "courier", "clerk"]] = Field(description="What else is down or not warm.")
 
 
 def shown_credits(amount_micro: int) -> int | float:

@@ -14,11 +14,13 @@ from core import accounts, leases, outcomes
 from core.claims import claim
 from core.database import transaction
 from core.errors import InvalidImage
+from core.exclusive import Work, alone
 from core.outcomes import Outcome
 from core.settings import settings
 from core.storage import image_store
 from tests import image_samples
 from tests.domain import MODEL, new_key, png, read, rows
+from tests.waiting import wait_until
 
 PICTURE = png()
 
@@ -336,11 +338,13 @@ def test_every_answer_has_a_request_id(http: FlaskClient) -> None:
 
 
 def test_readiness_names_what_is_down(application: FlaskClient) -> None:
-    assert application.get("/readyz").get_json() == {"status": "ready", "degraded": ["worker", "courier"]}
+    assert application.get("/readyz").get_json() == {"status": "ready", "degraded": ["worker", "courier", "clerk"]}
     leases.register([])
     with transaction() as connection:
         leases.note_sweep(connection)
-    assert application.get("/readyz").get_json()["degraded"] == []
+    with alone(Work.BATCHES, threading.Event()):
+        assert application.get("/readyz").get_json()["degraded"] == []
+    wait_until(lambda: application.get("/readyz").get_json()["degraded"] == ["clerk"])
 
 
 def test_the_service_is_not_ready_without_its_database(
