@@ -98,7 +98,8 @@ def submit(
         KeyBudgetExceeded: The caller's key may not spend so much this month; nothing is kept.
         RateLimited: The account has too many jobs in flight or bytes stored; nothing is kept.
         QueueFull: Too much waits for the model; nothing is kept.
-        Unavailable: Postgres or the storage cannot be reached, or webhooks cannot be signed here; nothing is kept.
+        Unavailable: Postgres or the storage cannot be reached, or webhooks cannot be signed here; nothing is kept,
+            unless Postgres went just when it had taken the job.
     """
     job_id = new_id("job")
     image_ids = [new_id("img") for _ in new.images]
@@ -121,6 +122,9 @@ def submit(
             admission.take_room(connection, caller, stored_bytes=new.stored_bytes)
             if also is not None:
                 also(connection, job_id)
+    except Unavailable:
+        # Postgres may have gone after the commit: then there is a job. Without one, its files are found as orphans.
+        raise
     except Exception:
         job_files.delete_files(job_id)
         raise

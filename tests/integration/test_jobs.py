@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
+from sqlalchemy import Connection
 
 from core import claims, job_files, outcomes
 from core.database import transaction
-from core.errors import AlreadyFinished, Gone, InsufficientCredits, NotFound
+from core.errors import AlreadyFinished, Gone, InsufficientCredits, NotFound, Unavailable
 from core.job_views import job_view, list_jobs
 from core.jobs import cancel, delete_job
 from core.queue import waiting_tickets
@@ -61,6 +65,23 @@ def test_a_submission_that_fails_in_the_database_leaves_no_file(monkeypatch: pyt
     with pytest.raises(RuntimeError):
         submit_lines(caller)
     assert stored_files() == before
+
+
+def test_a_job_that_was_taken_as_the_database_went_keeps_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    caller = new_caller()
+
+    @contextmanager
+    def transaction_without_an_answer() -> Iterator[Connection]:
+        with transaction() as connection:
+            yield connection
+        if rows("SELECT id FROM jobs"):
+            raise Unavailable("the database went away")
+
+    monkeypatch.setattr("core.jobs.transaction", transaction_without_an_answer)
+    with pytest.raises(Unavailable):
+        submit_lines(caller)
+    ((job_id,),) = rows("SELECT id FROM jobs WHERE status = 'queued'")
+    assert [key for key in stored_files() if str(job_id) in key]
 
 
 def test_cancel_ends_what_is_unfinished_and_keeps_what_was_read() -> None:
