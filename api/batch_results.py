@@ -40,7 +40,7 @@ def write_results(batch: Batch, status: BatchStatus) -> None:
     answers = _written(batch, "output", _answers(batch))
     errors = _written(batch, "errors", chain(_errors(batch, status), _never_submitted(batch, status)))
     with transaction() as connection:
-        batches.end(
+        has_ended = batches.end(
             connection,
             batch,
             status,
@@ -49,6 +49,11 @@ def write_results(batch: Batch, status: BatchStatus) -> None:
             requests_completed=answers.lines,
             requests_failed=errors.lines,
         )
+    if not has_ended:
+        # Its caller gave it up while they were written: the next turn writes them anew.
+        for written in (answers, errors):
+            if written.file_id is not None:
+                files.remove(_holder(batch), written.file_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +135,7 @@ def _never_submitted(batch: Batch, status: BatchStatus) -> Iterator[dict[str, An
 
 def _readings(batch: Batch, outcome: RequestOutcome) -> Iterator[tuple[BatchRequest, Reading | InkqueueError]]:
     """Each request with what was read for it, or why that is gone."""
-    holder = Caller(account_id=batch.account_id, key_id=batch.key_id)
+    holder = _holder(batch)
     job_id: str | None = None
     whole: Reading | InkqueueError = NotFound("it was not submitted")
     for page in batch_requests.pages(batch, [outcome]):
@@ -141,6 +146,10 @@ def _readings(batch: Batch, outcome: RequestOutcome) -> Iterator[tuple[BatchRequ
                 yield request, part_of(whole, first_image=request.first_image, images=request.images)
             else:
                 yield request, whole
+
+
+def _holder(batch: Batch) -> Caller:
+    return Caller(account_id=batch.account_id, key_id=batch.key_id)
 
 
 def _reading(holder: Caller, job_id: str) -> Reading | InkqueueError:

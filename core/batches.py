@@ -197,14 +197,14 @@ def end(
     error_file_id: str | None,
     requests_completed: int,
     requests_failed: int,
-) -> None:
-    """What it read is written."""
+) -> bool:
+    """What it read is written; False where its state was another one meanwhile, so that this changes nothing."""
     ended_at = {
         BatchStatus.COMPLETED: "completed_at",
         BatchStatus.EXPIRED: "expired_at",
         BatchStatus.CANCELLED: "cancelled_at",
     }[status]
-    _move(
+    return _move(
         connection,
         batch,
         status,
@@ -233,13 +233,14 @@ def count(connection: Connection, batch: Batch, *, completed: int, failed: int) 
     )
 
 
-def _move(connection: Connection, batch: Batch, status: BatchStatus, **values: Any) -> None:
+def _move(connection: Connection, batch: Batch, status: BatchStatus, **values: Any) -> bool:
     # Only from the state that was seen: a cancel may have come meanwhile.
     moved = connection.execute(
         update(BatchRow).where(BatchRow.id == batch.id, BatchRow.status == batch.status).values(status=status, **values)
     ).rowcount
     if moved and status.terminal:
         webhooks.announce_batch(connection, batch.id)
+    return bool(moved)
 
 
 def _owned(account_id: str, batch_id: str) -> tuple[ColumnElement[bool], ...]:

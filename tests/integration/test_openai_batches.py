@@ -18,6 +18,7 @@ from openai.types import Batch
 from sqlalchemy import update
 
 from api import batch_work
+from api.batch_results import write_results
 from api.clerk import work_once
 from core import batch_requests, batches
 from core.database import transaction
@@ -300,6 +301,21 @@ def test_a_batch_expires_when_its_window_ends(client: openai.OpenAI, brake: Brak
     assert {line["error"]["code"] for line in errors.values()} == {"batch_expired"}
     assert len(errors) + len(results(client, batch.output_file_id)) == 20
     assert_ledger_balances()
+
+
+def test_what_was_written_of_a_batch_that_was_given_up_meanwhile_is_not_kept_twice(client: openai.OpenAI) -> None:
+    batch = create(client, chat("a"), chat("b"))
+    work_once(threading.Event())
+    with transaction() as connection:
+        (seen,) = batches.open_batches(connection)
+    client.batches.cancel(batch.id)
+    write_results(seen, batches.BatchStatus.EXPIRED)
+    assert client.batches.retrieve(batch.id).status == "cancelling"
+    assert list(client.files.list(purpose="batch_output")) == []
+    work_once(threading.Event())
+    batch = client.batches.retrieve(batch.id)
+    assert (batch.status, counts(batch)) == ("cancelled", (2, 0, 2))
+    assert [file.id for file in client.files.list(purpose="batch_output")] == [batch.error_file_id]
 
 
 @pytest.mark.usefixtures("service")
