@@ -15,6 +15,7 @@ from api.openai_schemas import (
     OcrUsageBody,
     OpenAIRequest,
     ServiceTier,
+    TokenLimit,
     check_alternatives,
     openai_id,
     tier_told,
@@ -76,8 +77,8 @@ class ChatRequest(OpenAIRequest):
 
     model: str = Field(max_length=256, description="A model of `GET /v1/models`.")
     messages: list[Message] = Field(min_length=1, max_length=2048)
-    max_tokens: int | None = Field(None, ge=1, description="Read at most so many tokens of each line.")
-    max_completion_tokens: int | None = Field(None, ge=1, description="The same, by its newer name.")
+    max_tokens: TokenLimit | None = Field(None, description="Read at most so many tokens of each line.")
+    max_completion_tokens: TokenLimit | None = Field(None, description="The same, by its newer name.")
     n: Annotated[int | None, AfterValidator(_one)] = Field(None, description="1.")
     stream: bool | None = Field(False, description="Whether the text comes piece by piece while it is read.")
     stream_options: StreamOptions | None = None

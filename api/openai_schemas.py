@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,6 +15,8 @@ from core.transcript import Alternative, Token
 #: What an image counts for in `usage`: the vectors that TrOCR's encoder makes of it. Credits are charged by the line.
 TOKENS_PER_IMAGE = 578
 MOST_TOP_LOGPROBS = 20
+#: No model writes so many; what is beyond is no number that can be kept.
+TokenLimit = Annotated[int, Field(ge=1, lt=2**31)]
 
 ServiceTier = Literal["auto", "default", "flex", "priority"]
 

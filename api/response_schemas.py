@@ -16,6 +16,7 @@ from api.openai_schemas import (
     OcrUsageBody,
     OpenAIRequest,
     ServiceTier,
+    TokenLimit,
     check_alternatives,
     openai_id,
 )
@@ -73,7 +74,7 @@ class ResponseRequest(OpenAIRequest):
 
     model: str = Field(max_length=256, description="A model of `GET /v1/models`.")
     input: str | list[InputMessage]
-    max_output_tokens: int | None = Field(None, ge=1, description="Read at most so many tokens of each line.")
+    max_output_tokens: TokenLimit | None = Field(None, description="Read at most so many tokens of each line.")
     stream: bool | None = Field(False, description="Whether the text comes piece by piece while it is read.")
     background: bool | None = Field(False, description="Whether the answer comes at once, to be looked at later.")
     include: list[str] | None = Field(None, description=f"`{_LOGPROBS}`; others change nothing.")

@@ -162,6 +162,7 @@ def test_parameters_without_effect_are_taken(client: openai.OpenAI, more: dict[s
         ({"stop": ["a"]}, "stop"),
         ({"top_logprobs": 2}, "needs logprobs"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 10**30}, "max_tokens"),
         ({"extra_body": {"tempreature": 1}}, "tempreature"),
         ({"extra_body": {"beams": 11}}, "beams"),
         ({"extra_body": {"beams": 2}, "logprobs": True, "top_logprobs": 2}, "not available with beams"),
