@@ -12,8 +12,6 @@ from werkzeug.serving import make_server
 
 from api.app import create_app
 from api.live_texts import live_texts
-from core import accounts
-from core.database import transaction
 from core.notices import TEXT_SETTLED
 from core.redis_address import redis_client
 from tests.waiting import wait_until
@@ -33,13 +31,6 @@ def serving() -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def new_key(account: str = "archive") -> str:
-    """A key of the account."""
-    with transaction() as connection:
-        account_id = accounts.ensure_account(connection, account)
-        return accounts.create_key(connection, account_id=account_id, name="test")
 
 
 def client_of(address: str, key: str) -> openai.OpenAI:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import openai
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import delete, text
@@ -23,7 +24,10 @@ from core.redis_address import redis_client
 from core.settings import settings
 from core.tables import Base
 from tests.domain import new_key
+from tests.fakes import FakeRecognizer
+from tests.openai_clients import client_of, serving
 from tests.webhook_domain import delivering
+from tests.workers import Brake, pumped, worker_of
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -96,3 +100,36 @@ def courier(webhooks_to_here: None) -> Iterator[None]:
     del webhooks_to_here
     with delivering():
         yield
+
+
+@pytest.fixture(scope="session")
+def address(servers: None) -> Iterator[str]:
+    """The API in a server of its own, for clients that need a real one."""
+    del servers
+    with serving() as address:
+        yield address
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[openai.OpenAI]:
+    """OpenAI's client with a key that may do everything."""
+    with client_of(address, new_key()) as client:
+        yield client
+
+
+@pytest.fixture
+def worker() -> Iterator[FakeRecognizer]:
+    """A worker at work, and what it reads with."""
+    recognizer = FakeRecognizer(rows=8)
+    with worker_of(recognizer) as transcription, pumped(transcription):
+        yield recognizer
+
+
+@pytest.fixture
+def brake() -> Iterator[Brake]:
+    """A worker that makes its steps, ten a line, as it is allowed to."""
+    brake = Brake()
+    recognizer = FakeRecognizer(rows=32, on_step=brake, steps=10)
+    with worker_of(recognizer) as transcription, pumped(transcription):
+        yield brake
+        brake.allow(1000)

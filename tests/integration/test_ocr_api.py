@@ -8,27 +8,17 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.domain import MODEL, png, rows
+from tests.domain import MODEL, new_key, png, rows
 from tests.fakes import FakeRecognizer
-from tests.openai_clients import client_of, data_url, new_key, serving
-from tests.workers import pumped, worker_of
+from tests.openai_clients import client_of, data_url
 
 LINE = data_url(png())
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with serving() as address:
-        yield address
-
-
 @pytest.fixture
-def http(address: str) -> Iterator[httpx.Client]:
-    with (
-        httpx.Client(base_url=address, headers={"Authorization": f"Bearer {new_key()}"}, timeout=30) as client,
-        worker_of(FakeRecognizer()) as transcription,
-        pumped(transcription),
-    ):
+def http(address: str, worker: FakeRecognizer) -> Iterator[httpx.Client]:
+    del worker
+    with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {new_key()}"}, timeout=30) as client:
         yield client
 
 

@@ -23,27 +23,15 @@ from api.clerk import work_once
 from core import batch_requests, batches
 from core.database import transaction
 from core.tables import BatchRow
-from tests.domain import MODEL, assert_ledger_balances, new_caller, png, rows
+from tests.domain import MODEL, assert_ledger_balances, new_caller, new_key, png, rows
 from tests.fakes import FakeRecognizer
-from tests.openai_clients import client_of, data_url, new_key, serving
+from tests.openai_clients import client_of, data_url
 from tests.receiver import receiving
 from tests.waiting import wait_until
 from tests.workers import Brake, pumped, worker_of
 
 LINE = data_url(png())
 NOT_AN_IMAGE = data_url(b"hello, world")
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with serving() as address:
-        yield address
-
-
-@pytest.fixture
-def client(address: str) -> Iterator[openai.OpenAI]:
-    with client_of(address, new_key()) as client:
-        yield client
 
 
 @contextmanager

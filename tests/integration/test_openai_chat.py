@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -18,32 +17,13 @@ from core.live_text import LiveText
 from core.notices import TEXT_SETTLED
 from core.redis_address import redis_client
 from tests import image_samples
-from tests.domain import MODEL, assert_ledger_balances, new_caller, png, rows
+from tests.domain import MODEL, assert_ledger_balances, new_caller, new_key, png, rows
 from tests.fakes import FakeRecognizer
-from tests.openai_clients import client_of, data_url, new_key, serving
+from tests.openai_clients import client_of, data_url
 from tests.waiting import wait_until
 from tests.workers import Brake, FakeDecoder, pumped, worker_of
 
 LINE = data_url(png())
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with serving() as address:
-        yield address
-
-
-@pytest.fixture
-def client(address: str) -> Iterator[openai.OpenAI]:
-    with client_of(address, new_key()) as client:
-        yield client
-
-
-@pytest.fixture
-def worker() -> Iterator[FakeRecognizer]:
-    recognizer = FakeRecognizer(rows=8)
-    with worker_of(recognizer) as transcription, pumped(transcription):
-        yield recognizer
 
 
 def image(url: str = LINE) -> dict[str, Any]:
@@ -246,15 +226,6 @@ def test_a_picture_whose_pixels_do_not_decode_fails_by_name(client: openai.OpenA
     ):
         ask(client)
     assert (refused.value.code, refused.value.param) == ("invalid_image", "messages.1.content.1.image_url.url")
-
-
-@pytest.fixture
-def brake() -> Iterator[Brake]:
-    brake = Brake()
-    recognizer = FakeRecognizer(rows=32, on_step=brake, steps=10)
-    with worker_of(recognizer) as transcription, pumped(transcription):
-        yield brake
-        brake.allow(1000)
 
 
 def test_a_stream_tells_the_text_while_it_is_read(client: openai.OpenAI, brake: Brake) -> None:

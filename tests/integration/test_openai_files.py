@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import openai
@@ -14,21 +13,9 @@ from core.database import transaction
 from core.settings import settings
 from core.storage import image_store
 from core.tables import FileRow
-from tests.domain import png, rows
-from tests.openai_clients import client_of, new_key, serving
+from tests.domain import new_key, png, rows
+from tests.openai_clients import client_of
 from worker.sweeper import Sweeper
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with serving() as address:
-        yield address
-
-
-@pytest.fixture
-def client(address: str) -> Iterator[openai.OpenAI]:
-    with client_of(address, new_key()) as client:
-        yield client
 
 
 def test_a_file_is_uploaded_seen_downloaded_and_deleted(client: openai.OpenAI) -> None:

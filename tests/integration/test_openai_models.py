@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 
 import openai
 import pytest
 
 from core import leases
 from tests.domain import png
-from tests.openai_clients import client_of, new_key, serving
 
 LARGE = "microsoft/trocr-large-handwritten"
 CARD = {
@@ -21,18 +19,6 @@ CARD = {
     "dtype": "bfloat16",
     "parameters": 61_596_672,
 }
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with serving() as address:
-        yield address
-
-
-@pytest.fixture
-def client(address: str) -> Iterator[openai.OpenAI]:
-    with client_of(address, new_key()) as client:
-        yield client
 
 
 def test_the_list_has_what_workers_serve_first_and_then_what_they_could(client: openai.OpenAI) -> None:

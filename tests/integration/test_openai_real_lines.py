@@ -11,7 +11,8 @@ import openai
 import pytest
 
 from core.settings import settings
-from tests.openai_clients import client_of, data_url, new_key, serving
+from tests.domain import new_key
+from tests.openai_clients import client_of, data_url
 from tests.trocr_models import BUNDLED
 from tests.waiting import wait_until
 from tests.workers import pumped, worker_of
@@ -45,10 +46,9 @@ def decoder() -> Iterator[DecodingPool]:
 
 
 @pytest.fixture
-def client(recognizer: CountedRecognizer, decoder: DecodingPool) -> Iterator[openai.OpenAI]:
+def client(address: str, recognizer: CountedRecognizer, decoder: DecodingPool) -> Iterator[openai.OpenAI]:
     recognizer.steps = 0
     with (
-        serving() as address,
         worker_of(recognizer, decoder) as transcription,
         pumped(transcription),
         client_of(address, new_key()) as client,

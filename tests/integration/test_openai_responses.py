@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -10,39 +9,13 @@ import pytest
 from openai.types.responses import Response
 
 from core.errors import InvalidImage
-from tests.domain import MODEL, assert_ledger_balances, new_caller, png, rows
+from tests.domain import MODEL, assert_ledger_balances, new_caller, new_key, png, rows
 from tests.fakes import FakeRecognizer
-from tests.openai_clients import client_of, data_url, new_key, serving
+from tests.openai_clients import client_of, data_url
 from tests.waiting import wait_until
 from tests.workers import Brake, FakeDecoder, pumped, worker_of
 
 LINE = data_url(png())
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with serving() as address:
-        yield address
-
-
-@pytest.fixture
-def client(address: str) -> Iterator[openai.OpenAI]:
-    with client_of(address, new_key()) as client:
-        yield client
-
-
-@pytest.fixture
-def worker() -> Iterator[None]:
-    with worker_of(FakeRecognizer(rows=8)) as transcription, pumped(transcription):
-        yield
-
-
-@pytest.fixture
-def brake() -> Iterator[Brake]:
-    brake = Brake()
-    with worker_of(FakeRecognizer(rows=8, on_step=brake, steps=10)) as transcription, pumped(transcription):
-        yield brake
-        brake.allow(1000)
 
 
 def lines(*images: dict[str, Any]) -> Any:
