@@ -61,12 +61,11 @@ class Sweeper:
             waiting = waiting_images(connection, most=queue.SLICE_IMAGES * queue.MAX_WAITING_TICKETS)
             unpurged = job_files.unpurged(connection)
             idempotency.forget_old(connection)
-            expired_files = files.expire(connection)
-        files.delete_bytes(expired_files)
         notices.notify(notices.JOB_CHANGED, changed)
         _top_up_tickets(waiting)
         for job_id in unpurged:
             job_files.purge(job_id)
+        _expire_files()
         _settle_grants()
         if datetime.now(UTC) >= self._holds_due:
             self._holds_due = datetime.now(UTC) + _HOLDS_EVERY
@@ -79,6 +78,13 @@ class Sweeper:
                 _log.info("a file that belongs to nobody was deleted", file_id=file_id)
             for job_id in job_files.delete_orphans():
                 _log.info("files of a job that was never submitted were deleted", job_id=job_id)
+
+
+def _expire_files() -> None:
+    # Accounts are locked by what ended above, in the order of jobs, and here in that of their own ids.
+    with transaction() as connection:
+        expired = files.expire(connection)
+    files.delete_bytes(expired)
 
 
 def _settle_grants() -> None:
