@@ -12,13 +12,12 @@ from api.batch_schemas import BatchErrorBody, BatchLine
 from api.chat_schemas import ChatRequest
 from api.jsonl import FileLine, lines_of
 from api.problems import malformed, storable
-from api.prompt_jobs import chat_job, response_job
+from api.prompt_jobs import AskedLines, chat_lines, response_lines
 from api.response_schemas import ResponseRequest
 from core import files
 from core.accounts import Caller
 from core.batches import Batch
 from core.errors import MalformedRequest, NotFound
-from core.jobs import NewJob
 from core.settings import settings
 from core.states import Priority
 
@@ -82,8 +81,8 @@ def read_line(line: FileLine) -> BatchLine:
     return BatchLine.model_validate_json(line.data)
 
 
-def job_of(line: BatchLine, caller: Caller, batch_id: str) -> NewJob:
-    """What one request asks for, with its images.
+def lines_asked(line: BatchLine, caller: Caller, batch_id: str) -> AskedLines:
+    """What one request asks for; its images are not fetched yet.
 
     Raises:
         InkqueueError: What is wrong with it.
@@ -91,12 +90,11 @@ def job_of(line: BatchLine, caller: Caller, batch_id: str) -> NewJob:
     try:
         if line.url == "/v1/responses":
             asked = ResponseRequest.model_validate(line.body)
-            new = response_job(_unwatched(asked), caller, priority=Priority.BULK, batch_id=batch_id)
-        else:
-            new = chat_job(_unwatched(ChatRequest.model_validate(line.body)), priority=Priority.BULK, batch_id=batch_id)
+            return response_lines(_unwatched(asked), caller, priority=Priority.BULK, batch_id=batch_id)
+        chat = ChatRequest.model_validate(line.body)
+        return chat_lines(_unwatched(chat), priority=Priority.BULK, batch_id=batch_id)
     except ValidationError as exc:
         raise malformed(exc) from exc
-    return new
 
 
 def _unwatched(request: Any) -> Any:

@@ -13,7 +13,7 @@ from api.batch_requests import file_lines, read_line
 from api.chat_schemas import ChatCompletionBody
 from api.openai_schemas import dumped
 from api.problems import described
-from api.prompt_readings import all_read
+from api.prompt_readings import why_unread
 from api.response_schemas import ResponseBody
 from core import batch_requests, batches, files
 from core.accounts import Caller
@@ -21,7 +21,7 @@ from core.batch_requests import BatchRequest, RequestOutcome
 from core.batches import Batch, BatchStatus
 from core.database import transaction
 from core.errors import Gone, InkqueueError, NotFound
-from core.files import OUTPUT_PURPOSE
+from core.files import OUTPUT_PURPOSE, NewFile
 from core.readings import Reading, part_of, reading
 
 #: What happened to requests that were not read when their batch ended.
@@ -37,9 +37,10 @@ def write_results(batch: Batch, status: BatchStatus) -> None:
     Raises:
         Unavailable: Postgres or the storage does not answer.
     """
-    answers = _written(batch, "output", _answers(batch))
-    errors = _written(batch, "errors", chain(_errors(batch, status), _never_submitted(batch, status)))
-    with transaction() as connection:
+    answers = _written(_answers(batch))
+    errors = _written(chain(_errors(batch, status), _never_submitted(batch, status)))
+    new = [written.file for written in (answers, errors) if written.file is not None]
+    with files.kept_if_added(new), transaction() as connection:
         has_ended = batches.end(
             connection,
             batch,
@@ -49,22 +50,35 @@ def write_results(batch: Batch, status: BatchStatus) -> None:
             requests_completed=answers.lines,
             requests_failed=errors.lines,
         )
+        # With the end of the batch or not at all: a clerk that dies here leaves no file that the next one writes again.
+        for kind, written in (("output", answers), ("errors", errors)):
+            if has_ended and written.file is not None:
+                files.add(
+                    connection,
+                    batch.account_id,
+                    written.file,
+                    purpose=OUTPUT_PURPOSE,
+                    filename=f"{batch.id}_{kind}.jsonl",
+                    expires_after_s=batch.output_expires_after_s,
+                )
     if not has_ended:
         # Its caller gave it up while they were written: the next turn writes them anew.
-        for written in (answers, errors):
-            if written.file_id is not None:
-                files.remove(_holder(batch), written.file_id)
+        files.delete_bytes([file.id for file in new])
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Written:
-    """A file of results; none where it would be empty."""
+    """Results whose bytes are stored; none where there are no results."""
 
-    file_id: str | None
+    file: NewFile | None
     lines: int
 
+    @property
+    def file_id(self) -> str | None:
+        return self.file.id if self.file else None
 
-def _written(batch: Batch, kind: str, results: Iterable[dict[str, Any]]) -> _Written:
+
+def _written(results: Iterable[dict[str, Any]]) -> _Written:
     # By way of the disk: how large it becomes is not known before.
     with TemporaryFile() as file:
         lines = 0
@@ -72,16 +86,9 @@ def _written(batch: Batch, kind: str, results: Iterable[dict[str, Any]]) -> _Wri
             lines += 1
             file.write(json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
         if not lines:
-            return _Written(file_id=None, lines=0)
+            return _Written(file=None, lines=0)
         file.seek(0)
-        stored = files.store(
-            batch.account_id,
-            file,
-            purpose=OUTPUT_PURPOSE,
-            filename=f"{batch.id}_{kind}.jsonl",
-            expires_after_s=batch.output_expires_after_s,
-        )
-    return _Written(file_id=stored.id, lines=lines)
+        return _Written(file=files.put(file), lines=lines)
 
 
 def _answers(batch: Batch) -> Iterator[dict[str, Any]]:
@@ -100,18 +107,19 @@ def _errors(batch: Batch, status: BatchStatus) -> Iterator[dict[str, Any]]:
             yield _told(batch, request, request.error_status or 500, {"error": request.error})
         elif isinstance(found, InkqueueError):
             yield _refused(batch, request, found)
-        elif any(image.error is not None for image in found.images) or status not in _UNREAD:
-            yield _refused(batch, request, _why_unread(found))
+        elif status in _UNREAD and all(image.error is None for image in found.images):
+            yield _unread(batch, request.line, request.custom_id, status) | _read_in_part(found)
         else:
-            yield _unread(batch, request.line, request.custom_id, status)
+            error = why_unread(found)
+            assert error is not None  # or the request would not have failed
+            yield _refused(batch, request, error) | _read_in_part(found)
 
 
-def _why_unread(found: Reading) -> InkqueueError:
-    try:
-        all_read(found)
-    except InkqueueError as error:
-        return error
-    raise AssertionError("a request that was read did not fail")
+def _read_in_part(found: Reading) -> dict[str, Any]:
+    """What was read of a request that failed: it is charged, and stands nowhere else under its `custom_id`."""
+    if not found.lines_charged:
+        return {}
+    return {"ocr": {"job_id": found.job_id, "rows": [image.text for image in found.images]}}
 
 
 def _refused(batch: Batch, request: BatchRequest, error: InkqueueError) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from api.idempotency import once_of
 from api.json_bodies import read_json
 from api.openai_schemas import priority_of
 from api.problems import ERROR_RESPONSES, speak_as_openai
-from api.prompt_jobs import chat_job
+from api.prompt_jobs import chat_lines
 from api.prompt_readings import CLIENT_CLOSED_REQUEST, ClientGone, read_whole, submitted
 from core.database import transaction
 from core.readings import reading
@@ -42,7 +42,7 @@ def create_chat_completion() -> Response:
     once = once_of(request)
     asked = read_json(request, ChatRequest)
     is_there = presence_of(request.environ)
-    prompt = submitted(caller(), once, lambda: chat_job(asked, priority=priority_of(asked.service_tier)))
+    prompt = submitted(caller(), once, lambda: chat_lines(asked, priority=priority_of(asked.service_tier)).job())
     if asked.stream:
         with transaction() as connection:
             begun = reading(connection, caller(), prompt.job_id)

@@ -38,6 +38,7 @@ _STATUS: dict[type[errors.InkqueueError], int] = {
     errors.QueueFull: 429,
     errors.InkqueueError: 500,
     errors.Superseded: 500,
+    errors.TooManyBatches: 429,
     errors.WorkerLost: 500,
     errors.Unavailable: 503,
 }
@@ -45,7 +46,15 @@ _BY_CODE = {error.code: error for error in _STATUS}
 #: OpenAI's clients send a request again after these statuses; with these codes it would be in vain.
 _RETRIED = frozenset({408, 409, 429}) | frozenset(range(500, 600))
 _IN_VAIN = frozenset(
-    {"already_finished", "canceled", "not_finished", "insufficient_quota", "superseded", "worker_lost"}
+    {
+        "already_finished",
+        "canceled",
+        "insufficient_quota",
+        "not_finished",
+        "superseded",
+        "too_many_batches",
+        "worker_lost",
+    }
 )
 #: What OpenAI calls an account that cannot pay.
 _QUOTA = "insufficient_quota"

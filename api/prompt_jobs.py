@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from api.chat_schemas import ChatRequest
 from api.model_choice import chosen_model
@@ -12,6 +13,7 @@ from api.sent_images import SentImage, from_file, from_url, judged
 from core.accounts import Caller
 from core.errors import MalformedRequest, TooManyImages
 from core.jobs import MAX_IMAGES, NewJob
+from core.prices import price_list
 from core.reading_options import ReadingOptions
 from core.states import Mode, Priority
 
@@ -19,13 +21,48 @@ from core.states import Mode, Priority
 _PAGE_LINES = 40
 
 
-def chat_job(request: ChatRequest, *, priority: Priority, batch_id: str | None = None) -> NewJob:
-    """Judge a chat request, and fetch its images.
+@dataclass(frozen=True, kw_only=True)
+class AskedLines:
+    """A request for the text of lines, judged but for its images: they are not here yet."""
+
+    model: str
+    priority: Priority
+    metadata: Mapping[str, str]
+    options: ReadingOptions
+    images: Sequence[SentImage]
+    batch_id: str | None
+
+    @property
+    def held_micro(self) -> int:
+        """What its job will hold."""
+        price = price_list().price(self.model, Mode.LINE, self.priority, beams=self.options.beams)
+        return price.line_micro * len(self.images)
+
+    def job(self) -> NewJob:
+        """Fetch and judge the images; one line each.
+
+        Raises:
+            InkqueueError: What is wrong with the first bad one; `param` names it.
+        """
+        return NewJob(
+            model=self.model,
+            mode=Mode.LINE,
+            priority=self.priority,
+            max_lines=1,
+            metadata=self.metadata,
+            images=judged(self.images),
+            reading=self.options,
+            batch_id=self.batch_id,
+        )
+
+
+def chat_lines(request: ChatRequest, *, priority: Priority, batch_id: str | None = None) -> AskedLines:
+    """Judge a chat request.
 
     Raises:
         InkqueueError: What is wrong with it; `param` names the part at fault.
     """
-    return _job_of_lines(
+    return _asked_lines(
         chosen_model(request.model, beams=request.reading_options.beams),
         [from_url(url, param=place, key=place) for place, url in request.image_urls()],
         priority=priority,
@@ -35,15 +72,15 @@ def chat_job(request: ChatRequest, *, priority: Priority, batch_id: str | None =
     )
 
 
-def response_job(
+def response_lines(
     request: ResponseRequest, caller: Caller, *, priority: Priority, batch_id: str | None = None
-) -> NewJob:
-    """Judge a request for a response, and fetch its images.
+) -> AskedLines:
+    """Judge a request for a response.
 
     Raises:
         InkqueueError: What is wrong with it; `param` names the part at fault.
     """
-    return _job_of_lines(
+    return _asked_lines(
         chosen_model(request.model, beams=request.reading_options.beams),
         [
             from_url(part.image_url, param=f"{place}.image_url", key=place)
@@ -79,7 +116,7 @@ def ocr_job(request: OcrRequest, caller: Caller) -> NewJob:
     )
 
 
-def _job_of_lines(
+def _asked_lines(
     model: str,
     images: Iterable[SentImage],
     *,
@@ -87,24 +124,12 @@ def _job_of_lines(
     metadata: dict[str, str],
     options: ReadingOptions,
     batch_id: str | None,
-) -> NewJob:
-    """A job that reads images as one line each, for callers who want the text.
-
-    Raises:
-        InkqueueError: There is no image, there are too many, or one is bad.
-    """
+) -> AskedLines:
     sent = list(images)
     if not sent:
         raise MalformedRequest("there is no image: send each text line as a picture of its own")
     if len(sent) > MAX_IMAGES:
         raise TooManyImages(f"a request holds at most {MAX_IMAGES} images, not {len(sent)}")
-    return NewJob(
-        model=model,
-        mode=Mode.LINE,
-        priority=priority,
-        max_lines=1,
-        metadata=metadata,
-        images=judged(sent),
-        reading=options,
-        batch_id=batch_id,
+    return AskedLines(
+        model=model, priority=priority, metadata=metadata, options=options, images=sent, batch_id=batch_id
     )

@@ -15,7 +15,16 @@ from api.waiting import RECHECK_S, Watch, job_waits
 from core import jobs
 from core.accounts import Caller
 from core.database import transaction
-from core.errors import AlreadyFinished, Canceled, Gone, NotFound, RateLimited, Superseded, Unavailable
+from core.errors import (
+    AlreadyFinished,
+    Canceled,
+    Gone,
+    InkqueueError,
+    NotFound,
+    RateLimited,
+    Superseded,
+    Unavailable,
+)
 from core.idempotency import Earlier, Once
 from core.job_views import job_version
 from core.jobs import NewJob
@@ -47,7 +56,14 @@ class ClientGone(Exception):
     """Nobody is there any more to be answered."""
 
 
-def submitted(caller: Caller, once: Once | None, new: Callable[[], NewJob], *, may_come_back: bool = False) -> Prompt:
+def submitted(
+    caller: Caller,
+    once: Once | None,
+    new: Callable[[], NewJob],
+    *,
+    may_come_back: bool = False,
+    waits: bool = True,
+) -> Prompt:
     """Submit a job, or find the one that the same request submitted before.
 
     Args:
@@ -55,7 +71,14 @@ def submitted(caller: Caller, once: Once | None, new: Callable[[], NewJob], *, m
         once: Under what it is taken once.
         new: Reads and judges the request; not called for one that came before.
         may_come_back: Whether its client may look for the answer later, also without a key.
+        waits: Whether its client waits for the answer now.
+
+    Raises:
+        RateLimited: Too many wait already; nothing is submitted.
+        InkqueueError: What else is wrong with it.
     """
+    if waits and not job_waits().has_room(caller):
+        raise _too_many_wait()
     job_id = _job_of(caller, once, new)
     return Prompt(caller=caller, job_id=job_id, may_come_back=may_come_back or once is not None)
 
@@ -173,13 +196,17 @@ def _waiting(prompt: Prompt, is_there: Callable[[], bool]) -> Iterator[_Wait]:
     try:
         with job_waits().watching(prompt.caller, prompt.job_id) as watch:
             if not watch.admitted:
-                raise RateLimited("too many requests of this account wait for their answers; wait for one of them")
+                raise _too_many_wait()
             yield _Wait(watch, is_there)
     except BaseException:
         if not prompt.may_come_back:
             with suppress(AlreadyFinished, NotFound, Gone):
                 jobs.cancel(prompt.caller, prompt.job_id)
         raise
+
+
+def _too_many_wait() -> RateLimited:
+    return RateLimited("too many requests of this account wait for their answers; wait for one of them")
 
 
 def _has_ended(prompt: Prompt) -> bool:
@@ -211,12 +238,23 @@ def all_read(found: Reading) -> Reading:
         Canceled: They were not.
         InkqueueError: Why the first one could not be read.
     """
+    error = why_unread(found)
+    if error is None:
+        return found
+    if found.lines_charged:
+        raise error_of_code(
+            error.code,
+            f"{error.message}; the rows that were read are charged: GET /v1/jobs/{found.job_id}",
+            param=error.param,
+        )
+    raise error
+
+
+def why_unread(found: Reading) -> InkqueueError | None:
+    """Why the first image of a reading was not read; None where all were."""
     failed = next((image for image in found.images if image.error is not None), None)
     if failed is not None and failed.error is not None:
-        message = failed.error.message
-        if found.lines_charged:
-            message += f"; the other images were read: GET /v1/jobs/{found.job_id}"
-        raise error_of_code(failed.error.code, message, param=failed.key)
-    if found.status is not Status.SUCCEEDED:
-        raise Canceled(f"the job was {found.status} before it was read")
-    return found
+        return error_of_code(failed.error.code, failed.error.message, param=failed.key)
+    if any(image.status is not Status.SUCCEEDED for image in found.images):
+        return Canceled(f"the job was {found.status} before it was read")
+    return None

@@ -13,7 +13,7 @@ from api.idempotency import once_of
 from api.json_bodies import read_json
 from api.openai_schemas import priority_of
 from api.problems import ERROR_RESPONSES, speak_as_openai
-from api.prompt_jobs import response_job
+from api.prompt_jobs import response_lines
 from api.prompt_readings import CLIENT_CLOSED_REQUEST, ClientGone, read_whole, submitted
 from api.response_schemas import DeletedResponseBody, ResponseBody, ResponsePath, ResponseRequest
 from api.response_stream import response_stream
@@ -51,8 +51,9 @@ def create_response() -> Response:
     prompt = submitted(
         caller(),
         once,
-        lambda: response_job(asked, caller(), priority=priority),
+        lambda: response_lines(asked, caller(), priority=priority).job(),
         may_come_back=bool(asked.background),
+        waits=bool(asked.stream or not asked.background),
     )
     is_there = presence_of(request.environ)
     if asked.stream:

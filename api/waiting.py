@@ -97,13 +97,21 @@ class JobWaits:
         """Wake somebody at each change of a job, and when the process ends, while the block lasts."""
         return self._waiters.waiting_for(job_id, sleeper)
 
+    def has_room(self, caller: Caller) -> bool:
+        """Whether one more request of the account would be admitted at this moment."""
+        with self._lock:
+            return self._has_room(caller)
+
+    def _has_room(self, caller: Caller) -> bool:
+        return (
+            self._waiting[caller.account_id] < settings().max_waiting_per_account
+            and self._waiting.total() < settings().api_threads * _WAITING_SHARE
+        )
+
     @contextmanager
     def _admitted(self, caller: Caller) -> Iterator[bool]:
         with self._lock:
-            admitted = (
-                self._waiting[caller.account_id] < settings().max_waiting_per_account
-                and self._waiting.total() < settings().api_threads * _WAITING_SHARE
-            )
+            admitted = self._has_room(caller)
             self._waiting[caller.account_id] += admitted
         try:
             yield admitted

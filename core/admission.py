@@ -18,7 +18,7 @@ from core.errors import QueueFull, RateLimited
 from core.ids import made_at
 from core.settings import settings
 from core.states import Priority, Status
-from core.stored_bytes import count_for_account, count_for_key
+from core.stored_bytes import count_for_account, count_for_key, stored_now
 from core.tables import JobRow
 
 #: A queue is looked at so often at most, by each process: the limits are far coarser than what changes meanwhile.
@@ -89,13 +89,26 @@ def queue_watch() -> QueueWatch:
     return QueueWatch()
 
 
+def check_room(connection: Connection, caller: Caller) -> None:
+    """Judge without a lock whether there is room for any job at all, before its images are fetched.
+
+    Raises:
+        RateLimited: There is none until a job ends or is deleted.
+    """
+    _check_in_flight(connection, caller, more=1)
+    of_account, of_key = stored_now(connection, caller.account_id, caller.key_id)
+    _check_stored("account", of_account + 1, limit=settings().max_stored_bytes)
+    _check_stored("key", of_key + 1, limit=caller.limits.get("stored_bytes", 0))
+
+
 def take_room(connection: Connection, caller: Caller, *, stored_bytes: int) -> None:
     """Judge jobs in flight and stored bytes of account and key, and count the new job's; the account is locked already.
 
     Raises:
         RateLimited: There is no room until a job ends or is deleted.
     """
-    _check_in_flight(connection, caller)
+    # The new job's row is written already, and counts.
+    _check_in_flight(connection, caller, more=0)
     take_storage(connection, caller.account_id, stored_bytes)
     of_key = count_for_key(connection, caller.key_id, stored_bytes)
     _check_stored("key", of_key, limit=caller.limits.get("stored_bytes", 0))
@@ -119,7 +132,7 @@ def _check_stored(whose: str, stored: int, *, limit: int) -> None:
         )
 
 
-def _check_in_flight(connection: Connection, caller: Caller) -> None:
+def _check_in_flight(connection: Connection, caller: Caller, *, more: int) -> None:
     in_flight = select(JobRow.id).where(
         JobRow.account_id == caller.account_id, JobRow.status.in_([Status.QUEUED, Status.RUNNING])
     )
@@ -128,9 +141,8 @@ def _check_in_flight(connection: Connection, caller: Caller) -> None:
         ("key", caller.limits.get("jobs_in_flight", 0), in_flight.where(JobRow.key_id == caller.key_id)),
     )
     for whose, limit, jobs in limits:
-        # The new job's row is written already, and counts.
         counted = select(func.count()).select_from(jobs.limit(limit + 1).subquery())
-        if limit and connection.execute(counted).scalar_one() > limit:
+        if limit and connection.execute(counted).scalar_one() + more > limit:
             raise RateLimited(
                 f"the {whose} may have {limit} jobs in flight; wait for one to end", retry_after_s=_RETRY_SOON_S
             )

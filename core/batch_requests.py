@@ -13,7 +13,7 @@ from core import batches
 from core.batches import Batch
 from core.database import transaction
 from core.states import Status
-from core.tables import BatchRequestRow, ImageRow, JobRow
+from core.tables import BatchRequestRow, BatchRow, ImageRow, JobRow
 
 #: Requests that are held in memory while files are written.
 _PAGE = 256
@@ -117,10 +117,13 @@ def open_jobs(connection: Connection, batch: Batch) -> list[str]:
     return [job_id for job_id in connection.execute(jobs).scalars() if job_id is not None]
 
 
-def count_open(connection: Connection, batch: Batch) -> int:
-    """How many requests have been submitted and have not ended."""
-    open_ones = select(func.count()).where(
-        BatchRequestRow.batch_id == batch.id, BatchRequestRow.outcome == RequestOutcome.OPEN
+def count_open(connection: Connection, account_id: str) -> int:
+    """How many requests of an account's batches have been submitted and have not ended."""
+    open_ones = (
+        select(func.count())
+        .select_from(BatchRequestRow)
+        .join(BatchRow, BatchRow.id == BatchRequestRow.batch_id)
+        .where(BatchRow.account_id == account_id, BatchRequestRow.outcome == RequestOutcome.OPEN)
     )
     return connection.execute(open_ones).scalar_one()
 

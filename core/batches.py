@@ -10,10 +10,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
 
-from core import files, webhooks
+from core import credits, files, webhooks
 from core.accounts import Caller
-from core.errors import AlreadyFinished, MalformedRequest, NotFound
+from core.errors import AlreadyFinished, MalformedRequest, NotFound, TooManyBatches
 from core.ids import new_id
+from core.settings import settings
 from core.tables import BatchRow
 
 #: What a file that is a batch's input was uploaded for.
@@ -96,10 +97,12 @@ def create(connection: Connection, caller: Caller, new: NewBatch) -> Batch:
     Raises:
         NotFound: The account has no such file.
         MalformedRequest: It was uploaded for something else.
+        TooManyBatches: The account has as many open ones as it may.
     """
     file = files.find(connection, caller.account_id, new.input_file_id)
     if file.purpose != INPUT_PURPOSE:
         raise MalformedRequest(f"the file was uploaded for {file.purpose}, not for a batch", param="input_file_id")
+    _check_open(connection, caller.account_id)
     row = connection.execute(
         insert(BatchRow)
         .values(
@@ -116,6 +119,17 @@ def create(connection: Connection, caller: Caller, new: NewBatch) -> Batch:
         .returning(BatchRow.__table__)
     ).one()
     return _view(row)
+
+
+def _check_open(connection: Connection, account_id: str) -> None:
+    limit = settings().max_open_batches
+    if not limit:
+        return
+    # Of two that come at once, one must see the other.
+    credits.credit(connection, account_id, lock=True)
+    open_ones = select(BatchRow.id).where(BatchRow.account_id == account_id, _is_open()).limit(limit)
+    if len(connection.execute(open_ones).all()) >= limit:
+        raise TooManyBatches(f"the account may have {limit} open batches; wait for one to end, or cancel one")
 
 
 def find(connection: Connection, account_id: str, batch_id: str) -> Batch:
@@ -164,8 +178,9 @@ def cancel(connection: Connection, caller: Caller, batch_id: str) -> Batch:
 
 def open_batches(connection: Connection) -> list[Batch]:
     """All batches that have not ended, of all accounts, oldest first."""
-    open_ones = select(BatchRow.__table__).where(BatchRow.status.in_([s for s in BatchStatus if not s.terminal]))
-    return [_view(row) for row in connection.execute(open_ones.order_by(BatchRow.id))]
+    return [
+        _view(row) for row in connection.execute(select(BatchRow.__table__).where(_is_open()).order_by(BatchRow.id))
+    ]
 
 
 def is_due(connection: Connection, batch: Batch) -> bool:
@@ -241,6 +256,10 @@ def _move(connection: Connection, batch: Batch, status: BatchStatus, **values: A
     if moved and status.terminal:
         webhooks.announce_batch(connection, batch.id)
     return bool(moved)
+
+
+def _is_open() -> ColumnElement[bool]:
+    return BatchRow.status.in_([status for status in BatchStatus if not status.terminal])
 
 
 def _owned(account_id: str, batch_id: str) -> tuple[ColumnElement[bool], ...]:

@@ -82,6 +82,12 @@ class ModelNotFound(InkqueueError):
     code = "model_not_found"
 
 
+class TooManyBatches(RateLimited):
+    """The account has as many open batches as it may."""
+
+    code = "too_many_batches"
+
+
 class ModelNotLoaded(InkqueueError):
     """The model is known, but no worker has loaded it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any
@@ -12,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, ins
 from core import admission
 from core.accounts import Caller
 from core.database import transaction
-from core.errors import ImageTooLarge, NotFound
+from core.errors import ImageTooLarge, NotFound, Unavailable
 from core.ids import made_at, new_id
 from core.settings import settings
 from core.storage import image_store
@@ -41,6 +42,14 @@ class StoredFile:
     expires_at: datetime | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class NewFile:
+    """Bytes that are stored, and are nobody's yet."""
+
+    id: str
+    size_bytes: int
+
+
 def store(
     account_id: str,
     data: IO[bytes],
@@ -53,28 +62,64 @@ def store(
 
     Raises:
         RateLimited: The account has no room for it; nothing is kept.
-        Unavailable: The storage or Postgres does not answer; nothing is kept.
+        Unavailable: The storage or Postgres does not answer; nothing is kept, unless Postgres went just when it had
+            taken the file.
+    """
+    new = put(data)
+    with kept_if_added([new]), transaction() as connection:
+        return add(connection, account_id, new, purpose=purpose, filename=filename, expires_after_s=expires_after_s)
+
+
+def put(data: IO[bytes]) -> NewFile:
+    """Store the bytes of a file that is to be added; without that they are deleted as an orphan's.
+
+    Raises:
+        Unavailable: The storage does not answer.
     """
     file_id = new_id("file")
-    size_bytes = image_store(settings()).put_stream(_key(file_id), data)
+    return NewFile(id=file_id, size_bytes=image_store(settings()).put_stream(_key(file_id), data))
+
+
+@contextmanager
+def kept_if_added(new: Sequence[NewFile]) -> Iterator[None]:
+    """Delete bytes again where the transaction in the block, which adds them, comes to nothing."""
     try:
-        with transaction() as connection:
-            row = connection.execute(
-                insert(FileRow)
-                .values(
-                    id=file_id,
-                    account_id=account_id,
-                    purpose=purpose,
-                    filename=filename,
-                    size_bytes=size_bytes,
-                    expires_at=func.now() + timedelta(seconds=expires_after_s) if expires_after_s else None,
-                )
-                .returning(FileRow.__table__)
-            ).one()
-            admission.take_storage(connection, account_id, size_bytes, limited=purpose != OUTPUT_PURPOSE)
-    except Exception:
-        delete_bytes([file_id])
+        yield
+    except Unavailable:
+        # Postgres may have gone after the commit: then there is a file. Without one, its bytes are found as orphans.
         raise
+    except Exception:
+        delete_bytes([file.id for file in new])
+        raise
+
+
+def add(
+    connection: Connection,
+    account_id: str,
+    new: NewFile,
+    *,
+    purpose: str,
+    filename: str,
+    expires_after_s: int | None,
+) -> StoredFile:
+    """Make stored bytes a file of an account's; the account is locked from here to the commit.
+
+    Raises:
+        RateLimited: The account has no room for it.
+    """
+    row = connection.execute(
+        insert(FileRow)
+        .values(
+            id=new.id,
+            account_id=account_id,
+            purpose=purpose,
+            filename=filename,
+            size_bytes=new.size_bytes,
+            expires_at=func.now() + timedelta(seconds=expires_after_s) if expires_after_s else None,
+        )
+        .returning(FileRow.__table__)
+    ).one()
+    admission.take_storage(connection, account_id, new.size_bytes, limited=purpose != OUTPUT_PURPOSE)
     return _view(row)
 
 

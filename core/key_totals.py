@@ -54,20 +54,37 @@ def captured_this_month(key_id: SQLColumnExpression[str]) -> ColumnElement[int]:
     return func.coalesce(month.scalar_subquery(), 0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """A key's cap of this month, and what counts against it."""
+
+    cap_micro: int
+    captured_micro: int
+    held_micro: int
+
+
+def budget(connection: Connection, key_id: str) -> Budget | None:
+    """The budget of a key; None where it has no cap."""
+    row = connection.execute(
+        select(
+            KeyRow.monthly_cap_micro.label("cap_micro"),
+            captured_this_month(KeyRow.id).label("captured_micro"),
+            KeyRow.held_micro,
+        ).where(KeyRow.id == key_id, KeyRow.monthly_cap_micro.is_not(None))
+    ).one_or_none()
+    return None if row is None else Budget(**row._mapping)
+
+
 def check_cap(connection: Connection, key_id: str, needed_micro: int) -> None:
     """Judge whether a key may hold so much more: what it was charged this month and holds counts against its cap.
 
     Raises:
         KeyBudgetExceeded: It may not; the message tells what was charged from what running jobs hold.
     """
-    row = connection.execute(
-        select(KeyRow.monthly_cap_micro, KeyRow.held_micro, captured_this_month(KeyRow.id).label("captured")).where(
-            KeyRow.id == key_id, KeyRow.monthly_cap_micro.is_not(None)
-        )
-    ).one_or_none()
-    if row is None or row.captured + row.held_micro + needed_micro <= row.monthly_cap_micro:
+    found = budget(connection, key_id)
+    if found is None or found.captured_micro + found.held_micro + needed_micro <= found.cap_micro:
         return
-    amounts = (row.monthly_cap_micro, row.captured, row.held_micro, needed_micro)
+    amounts = (found.cap_micro, found.captured_micro, found.held_micro, needed_micro)
     cap, captured, held, needed = (credits_of(amount_micro) for amount_micro in amounts)
     raise KeyBudgetExceeded(
         f"this key may spend {cap} credits a month: {captured} were charged, {held} are held by running jobs, "

@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     max_jobs_in_flight: Annotated[int, Field(ge=0)] = 10_000
     """Jobs of one account that may be queued or running at once; 0: any number."""
 
+    max_open_batches: Annotated[int, Field(ge=0)] = 100
+    """Batches of one account that may be open at once; 0: any number."""
+
     max_stored_bytes: Annotated[int, Field(ge=0)] = 0
     """Image files that one account may have stored, until it deletes their jobs; 0: any number."""
 

@@ -5,7 +5,7 @@ The account's comes before the key's, in the order in which both are locked ever
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, func, select, update
 
 from core.tables import AccountRow, KeyRow
 
@@ -29,3 +29,12 @@ def count_for_key(connection: Connection, key_id: str, change_bytes: int) -> int
         .returning(KeyRow.stored_bytes)
     ).scalar_one_or_none()
     return total or 0
+
+
+def stored_now(connection: Connection, account_id: str, key_id: str) -> tuple[int, int]:
+    """What an account stores, and what the jobs of one of its keys do."""
+    of_key = select(KeyRow.stored_bytes).where(KeyRow.id == key_id).scalar_subquery()
+    row = connection.execute(
+        select(AccountRow.stored_bytes, func.coalesce(of_key, 0).label("of_key")).where(AccountRow.id == account_id)
+    ).one()
+    return row.stored_bytes, row.of_key

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from core import leases
+from core.errors import InvalidImage
 from tests.domain import MODEL
 from tests.fakes import SilentObserver
 from worker.finisher import Finisher
@@ -72,6 +73,19 @@ class FakeDecoder:
         else:
             future.set_result(self._pixels)
         return future
+
+
+class FlawedDecoder(FakeDecoder):
+    """Decodes every image but the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen = 0
+
+    def decode(self, data: bytes, *, max_pixels: int, urgency: int) -> Future[LinePixels]:
+        self._seen += 1
+        decode = FakeDecoder(InvalidImage("truncated")).decode if self._seen == 2 else super().decode
+        return decode(data, max_pixels=max_pixels, urgency=urgency)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,42 +13,23 @@ from typing import Any
 
 import openai
 import pytest
-from openai.types import Batch
 from sqlalchemy import update
 
-from api import batch_work
+from api import batch_submission, batch_work
 from api.batch_results import write_results
-from api.clerk import work_once
+from api.batch_rounds import Clerk
 from core import batch_requests, batches
 from core.database import transaction
 from core.tables import BatchRow
-from tests.domain import MODEL, assert_ledger_balances, new_caller, new_key, png, rows
+from tests.domain import assert_ledger_balances, new_caller, new_key, png, rows
 from tests.fakes import FakeRecognizer
+from tests.openai_batches import LINE, Killed, chat, counts, create, ended, response, results, upload, working
 from tests.openai_clients import client_of, data_url
 from tests.receiver import receiving
 from tests.waiting import wait_until
 from tests.workers import Brake, pumped, worker_of
 
-LINE = data_url(png())
 NOT_AN_IMAGE = data_url(b"hello, world")
-
-
-@contextmanager
-def working() -> Iterator[None]:
-    """A clerk at work."""
-    stopped = threading.Event()
-
-    def work() -> None:
-        while not stopped.wait(0.01):
-            work_once(stopped)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
 
 
 @contextmanager
@@ -65,49 +45,6 @@ def clerk_process() -> Iterator[subprocess.Popen[bytes]]:
 def service() -> Iterator[None]:
     with worker_of(FakeRecognizer(rows=16)) as transcription, pumped(transcription), working():
         yield
-
-
-def chat(custom_id: str, *urls: str, **more: Any) -> dict[str, Any]:
-    parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls or (LINE,)]
-    body = {"model": MODEL, "messages": [{"role": "user", "content": parts}]} | more
-    return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
-
-
-def response(custom_id: str, **image: str) -> dict[str, Any]:
-    content = [{"type": "input_image", **(image or {"image_url": LINE})}]
-    body = {"model": MODEL, "input": [{"role": "user", "content": content}]}
-    return {"custom_id": custom_id, "method": "POST", "url": "/v1/responses", "body": body}
-
-
-def upload(client: openai.OpenAI, *requests: dict[str, Any] | str) -> str:
-    lines = [request if isinstance(request, str) else json.dumps(request) for request in requests]
-    return client.files.create(file=("batch.jsonl", "\n".join(lines).encode()), purpose="batch").id
-
-
-def create(client: openai.OpenAI, *requests: dict[str, Any] | str, endpoint: Any = "/v1/chat/completions") -> Batch:
-    return client.batches.create(
-        input_file_id=upload(client, *requests), endpoint=endpoint, completion_window="24h", metadata={"box": "12"}
-    )
-
-
-def ended(client: openai.OpenAI, batch: Batch) -> Batch:
-    def has_ended() -> bool:
-        return client.batches.retrieve(batch.id).status in ("completed", "failed", "expired", "cancelled")
-
-    wait_until(has_ended, timeout_s=60)
-    return client.batches.retrieve(batch.id)
-
-
-def results(client: openai.OpenAI, file_id: str | None) -> dict[str, Any]:
-    if file_id is None:
-        return {}
-    lines = [json.loads(line) for line in client.files.content(file_id).text.splitlines()]
-    return {line["custom_id"]: line for line in lines}
-
-
-def counts(batch: Batch) -> tuple[int, int, int]:
-    assert batch.request_counts is not None
-    return batch.request_counts.total, batch.request_counts.completed, batch.request_counts.failed
 
 
 @pytest.mark.usefixtures("service")
@@ -163,7 +100,7 @@ def test_short_requests_for_large_images_are_taken_a_few_at_a_time(
 ) -> None:
     large = png() + bytes(10_000)
     image = client.files.create(file=("line.png", large), purpose="vision").id
-    monkeypatch.setattr(batch_work, "_SLICE_BYTES", 20_000)
+    monkeypatch.setattr(batch_submission, "SLICE_BYTES", 20_000)
     requests = [response(f"line-{n}", file_id=image) for n in range(24)]
     batch = ended(client, create(client, *requests, endpoint="/v1/responses"))
     assert counts(batch) == (24, 24, 0)
@@ -293,14 +230,14 @@ def test_a_batch_expires_when_its_window_ends(client: openai.OpenAI, brake: Brak
 
 def test_what_was_written_of_a_batch_that_was_given_up_meanwhile_is_not_kept_twice(client: openai.OpenAI) -> None:
     batch = create(client, chat("a"), chat("b"))
-    work_once(threading.Event())
+    Clerk().work_once(threading.Event())
     with transaction() as connection:
         (seen,) = batches.open_batches(connection)
     client.batches.cancel(batch.id)
     write_results(seen, batches.BatchStatus.EXPIRED)
     assert client.batches.retrieve(batch.id).status == "cancelling"
     assert list(client.files.list(purpose="batch_output")) == []
-    work_once(threading.Event())
+    Clerk().work_once(threading.Event())
     batch = client.batches.retrieve(batch.id)
     assert (batch.status, counts(batch)) == ("cancelled", (2, 0, 2))
     assert [file.id for file in client.files.list(purpose="batch_output")] == [batch.error_file_id]
@@ -335,7 +272,7 @@ def test_a_clerk_that_dies_anywhere_loses_no_request_and_submits_none_twice(
 
     def dying(*args: Any, **more: Any) -> None:
         if next(deaths, False):
-            raise RuntimeError("killed before it could note how far it was")
+            raise Killed
         whole(*args, **more)
 
     monkeypatch.setattr(batches, "advance", dying)
@@ -345,7 +282,7 @@ def test_a_clerk_that_dies_anywhere_loses_no_request_and_submits_none_twice(
     def cut_short(*args: Any) -> None:
         original(*args)
         if next(submissions) % 4 == 0:
-            raise RuntimeError("killed in the middle of a submission")
+            raise Killed
 
     monkeypatch.setattr(batch_requests, "record_submitted", cut_short)
     with worker_of(FakeRecognizer(rows=16)) as transcription, pumped(transcription), working():

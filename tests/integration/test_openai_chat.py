@@ -16,12 +16,13 @@ from core.errors import InvalidImage
 from core.live_text import LiveText
 from core.notices import TEXT_SETTLED
 from core.redis_address import redis_client
+from core.settings import settings
 from tests import image_samples
 from tests.domain import MODEL, assert_ledger_balances, new_caller, new_key, png, rows
 from tests.fakes import FakeRecognizer
 from tests.openai_clients import client_of, data_url
 from tests.waiting import wait_until
-from tests.workers import Brake, FakeDecoder, pumped, worker_of
+from tests.workers import Brake, FakeDecoder, FlawedDecoder, pumped, worker_of
 
 LINE = data_url(png())
 
@@ -226,6 +227,35 @@ def test_a_picture_whose_pixels_do_not_decode_fails_by_name(client: openai.OpenA
     ):
         ask(client)
     assert (refused.value.code, refused.value.param) == ("invalid_image", "messages.1.content.1.image_url.url")
+
+
+def test_a_request_that_is_read_in_part_names_the_job_that_has_the_rest(client: openai.OpenAI) -> None:
+    with worker_of(FakeRecognizer(), FlawedDecoder()) as transcription, pumped(transcription):
+        with pytest.raises(openai.UnprocessableEntityError) as refused:
+            ask(client, *[image()] * 3)
+        assert (refused.value.code, refused.value.param) == ("invalid_image", "messages.1.content.2.image_url.url")
+        path = refused.value.message.split("GET /v1")[1].split("'")[0]
+        job: Any = client.get(path, cast_to=object)
+    first, second, third = job["images"]
+    assert first["text"].startswith("text of") and third["text"].startswith("text of")
+    assert (second["text"], second["error"]["code"]) == (None, "invalid_image")
+    assert job["usage"]["lines"] == 2
+
+
+def test_a_request_that_has_no_place_to_wait_is_not_submitted(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INKQUEUE_MAX_WAITING_PER_ACCOUNT", "0")
+    settings.cache_clear()
+    for stream in (False, True):
+        with pytest.raises(openai.RateLimitError) as refused:
+            client.with_options(max_retries=0).chat.completions.create(
+                model=MODEL, messages=messages(image()), stream=stream
+            )
+        assert refused.value.code == "rate_limited"
+    monkeypatch.undo()
+    settings.cache_clear()
+    assert rows("SELECT id FROM jobs") == []
 
 
 def test_a_stream_tells_the_text_while_it_is_read(client: openai.OpenAI, brake: Brake) -> None:

@@ -1,0 +1,268 @@
+"""How a clerk divides its turns, waits for room, and survives what goes wrong in one request of a batch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from api import batch_rounds, prompt_jobs, remote_images
+from api.batch_rounds import Clerk
+from api.batch_work import turn
+from api.prompt_jobs import AskedLines
+from core import batch_requests, batches, files
+from core.batches import Batch
+from core.database import transaction
+from core.jobs import NewJob
+from core.settings import settings
+from core.storage import image_store
+from tests.domain import assert_ledger_balances, new_caller, new_key, png, rows, submit_lines
+from tests.fakes import FakeRecognizer
+from tests.openai_batches import LINE, Killed, chat, counts, create, ended, results, working
+from tests.openai_clients import client_of, data_url
+from tests.waiting import wait_until
+from tests.workers import FlawedDecoder, pumped, worker_of
+
+FOREVER = threading.Event()
+URL = "http://lines.example.org/line.png"
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_rounds, "ROUND_S", 0.01)
+
+
+@pytest.fixture
+def fetches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses of images that were fetched."""
+    fetched: list[str] = []
+
+    def fetch(url: str, _: object) -> bytes:
+        fetched.append(url)
+        return png()
+
+    monkeypatch.setattr(remote_images, "fetch_image", fetch)
+    return fetched
+
+
+@pytest.fixture
+def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Settings of this test's own: set them, and clear the cache."""
+    yield monkeypatch
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def open_batches() -> list[Batch]:
+    with transaction() as connection:
+        return batches.open_batches(connection)
+
+
+def begun(client: openai.OpenAI, *requests: dict[str, Any]) -> Batch:
+    """A batch that was looked through, and of which nothing is submitted."""
+    create(client, *requests)
+    turn(open_batches()[-1], last_try=False)
+    return open_batches()[-1]
+
+
+def test_a_request_that_meets_a_defect_fails_alone_after_three_tries(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, tries = AskedLines.job, []
+
+    def job(asked: AskedLines) -> NewJob:
+        if asked.metadata:
+            tries.append(asked)
+            raise ZeroDivisionError
+        return original(asked)
+
+    monkeypatch.setattr(prompt_jobs.AskedLines, "job", job)
+    with worker_of(FakeRecognizer(rows=16)) as transcription, pumped(transcription), working():
+        requests = [chat(f"line-{n}") for n in range(20)]
+        requests[5] = chat("line-5", metadata={"poison": "yes"})
+        batch = ended(client, create(client, *requests))
+    assert (batch.status, counts(batch), len(tries)) == ("completed", (20, 19, 1), 3)
+    (error,) = results(client, batch.error_file_id).values()
+    assert (error["custom_id"], error["response"]["status_code"]) == ("line-5", 500)
+    assert error["response"]["body"]["error"]["code"] == "internal"
+
+
+def test_a_request_that_cannot_be_written_down_fails_alone_too(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = batch_requests.record_submitted
+
+    def record(batch: Batch, requests: list[batch_requests.BatchRequest], *more: Any) -> None:
+        if any(request.custom_id == "line-5" for request in requests):
+            raise ZeroDivisionError
+        original(batch, requests, *more)
+
+    monkeypatch.setattr(batch_requests, "record_submitted", record)
+    with worker_of(FakeRecognizer(rows=16)) as transcription, pumped(transcription), working():
+        batch = ended(client, create(client, *[chat(f"line-{n}") for n in range(20)]))
+    assert counts(batch) == (20, 19, 1)
+    assert results(client, batch.error_file_id).keys() == {"line-5"}
+    assert_ledger_balances()
+
+
+def test_nothing_is_fetched_for_a_batch_while_the_queue_is_full(
+    client: openai.OpenAI, fetches: list[str], limited: pytest.MonkeyPatch
+) -> None:
+    submit_lines(new_caller("other"), 3)
+    limited.setenv("INKQUEUE_MAX_QUEUED_IMAGES", "3")
+    settings.cache_clear()
+    begun(client, chat("a", URL))
+    clerk = Clerk()
+    assert not any(clerk.work_once(FOREVER) for _ in range(20))
+    assert fetches == []
+    assert counts(client.batches.list().data[0]) == (1, 0, 0)
+
+
+def test_nothing_is_fetched_for_a_batch_while_its_account_has_no_room(
+    client: openai.OpenAI, fetches: list[str], limited: pytest.MonkeyPatch
+) -> None:
+    submit_lines(new_caller())
+    limited.setenv("INKQUEUE_MAX_JOBS_IN_FLIGHT", "1")
+    settings.cache_clear()
+    begun(client, chat("a", URL))
+    assert not Clerk().work_once(FOREVER)
+    limited.setenv("INKQUEUE_MAX_JOBS_IN_FLIGHT", "2")
+    limited.setenv("INKQUEUE_MAX_STORED_BYTES", str(len(png())))
+    settings.cache_clear()
+    assert not Clerk().work_once(FOREVER)
+    assert fetches == []
+    limited.setenv("INKQUEUE_MAX_STORED_BYTES", "0")
+    settings.cache_clear()
+    assert Clerk().work_once(FOREVER)
+    assert fetches == [URL]
+
+
+def test_a_batch_without_room_is_tried_after_ever_longer_pauses(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, limited: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_rounds, "ROUND_S", 0.5)
+    submit_lines(new_caller())
+    limited.setenv("INKQUEUE_MAX_JOBS_IN_FLIGHT", "1")
+    settings.cache_clear()
+    begun(client, chat("a"))
+    tried: list[float] = []
+    now_s = 0.0
+
+    def counted(batch: Batch, *, last_try: bool) -> bool:
+        tried.append(now_s)
+        return turn(batch, last_try=last_try)
+
+    monkeypatch.setattr(batch_rounds, "turn", counted)
+    clerk = Clerk(clock=lambda: now_s)
+    while now_s < 30:
+        now_s += 0.5
+        clerk.work_once(FOREVER)
+    assert tried == [0.5, 1, 2, 4, 8, 16, 24]
+    client.batches.cancel(client.batches.list().data[0].id)
+    clerk.work_once(FOREVER)
+    assert client.batches.list().data[0].status == "cancelled"
+
+
+def test_requests_wait_for_credits_that_running_jobs_hold(address: str, fetches: list[str]) -> None:
+    caller = new_caller("poor", grant_credits=5)
+    job_id = submit_lines(caller, 4)  # holds 4 of 5 credits
+    with client_of(address, new_key("poor")) as client:
+        begun(client, chat("a", URL), chat("b"), chat("c", URL), chat("d", *[LINE] * 11))
+        clerk = Clerk()
+        assert clerk.work_once(FOREVER)
+        assert fetches == [URL]
+        assert rows("SELECT custom_id, outcome FROM batch_requests ORDER BY line") == [("a", "open"), ("b", "open")]
+        assert not any(clerk.work_once(FOREVER) for _ in range(10))
+        client.post(f"/jobs/{job_id}/cancel", cast_to=object)
+        with worker_of(FakeRecognizer(rows=16)) as transcription, pumped(transcription), working():
+            batch = ended(client, client.batches.list().data[0])
+        assert counts(batch) == (4, 3, 1)
+        (error,) = results(client, batch.error_file_id).values()
+    assert error["response"]["body"]["error"]["code"] == "insufficient_quota"
+    assert fetches == [URL, URL]
+    assert_ledger_balances()
+
+
+def test_a_keys_own_cap_is_waited_for_like_the_accounts_credits(client: openai.OpenAI) -> None:
+    (key_id,) = rows("SELECT id FROM api_keys")[0]
+    begun(client, chat("a"), chat("b"), chat("c"))
+    with transaction() as connection:
+        connection.exec_driver_sql("UPDATE api_keys SET monthly_cap_micro = 1000000")
+    with worker_of(FakeRecognizer(rows=16)) as transcription, pumped(transcription), working():
+        batch = ended(client, client.batches.list().data[0])
+    assert counts(batch) == (3, 2, 1)
+    assert rows("SELECT captured_micro FROM key_months WHERE key_id = :key", key=key_id) == [(1_000_000,)]
+
+
+def test_an_account_has_so_many_open_batches_at_most(client: openai.OpenAI, limited: pytest.MonkeyPatch) -> None:
+    limited.setenv("INKQUEUE_MAX_OPEN_BATCHES", "2")
+    settings.cache_clear()
+    first, _ = create(client, chat("a")), create(client, chat("a"))
+    with pytest.raises(openai.RateLimitError, match="2 open batches") as refused:
+        create(client, chat("a"))
+    assert refused.value.code == "too_many_batches"
+    assert refused.value.response.headers["x-should-retry"] == "false"
+    client.batches.cancel(first.id)
+    Clerk().work_once(FOREVER)
+    create(client, chat("a"))
+
+
+def test_turns_go_round_by_account(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def noted(batch: Batch, *, last_try: bool) -> bool:
+        order.append(names[batch.id])
+        return not last_try
+
+    monkeypatch.setattr(batch_rounds, "turn", noted)
+    with client_of(address, new_key("large")) as large, client_of(address, new_key("small")) as small:
+        names = {create(large, chat("a")).id: f"large {n}" for n in range(3)} | {create(small, chat("a")).id: "small"}
+    clerk = Clerk()
+    for _ in range(4):
+        clerk.work_once(FOREVER)
+    assert order == ["large 0", "small", "large 1", "small", "large 2", "small", "large 0", "small"]
+
+
+@pytest.mark.parametrize("dies_at", ["end", "add"])
+def test_a_clerk_that_dies_while_it_writes_leaves_results_once(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, dies_at: str
+) -> None:
+    batch = begun(client, chat("a"), chat("b", data_url(b"no image")))
+    with worker_of(FakeRecognizer(rows=16)) as transcription, pumped(transcription):
+        wait_until(lambda: Clerk().work_once(FOREVER) and open_batches()[0].status == "finalizing")
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as dying:
+        dying.setattr(*((batches, "end", die) if dies_at == "end" else (files, "add", die)))
+        with pytest.raises(Killed):
+            Clerk().work_once(FOREVER)
+    assert list(client.files.list(purpose="batch_output")) == []
+    Clerk().work_once(FOREVER)
+    seen = client.batches.retrieve(batch.id)
+    assert (seen.status, counts(seen)) == ("completed", (2, 1, 1))
+    found = {file.id for file in client.files.list(purpose="batch_output")}
+    assert found == {seen.output_file_id, seen.error_file_id}
+    monkeypatch.setattr(files, "_ORPHAN_AGE", -files._ORPHAN_AGE)
+    files.delete_orphans()
+    stored = {key.rsplit("/", 1)[-1] for key in image_store(settings()).list("files")}
+    assert stored == {file.id for file in client.files.list()}
+    assert rows("SELECT stored_bytes FROM accounts") == rows(
+        "SELECT (SELECT sum(size_bytes) FROM files) + (SELECT sum(stored_bytes) FROM jobs)"
+    )
+
+
+def test_what_was_read_of_a_request_that_failed_stands_in_the_error_file(client: openai.OpenAI) -> None:
+    with worker_of(FakeRecognizer(rows=16), FlawedDecoder()) as transcription, pumped(transcription), working():
+        batch = ended(client, create(client, chat("a", LINE, LINE, LINE), chat("b")))
+    assert counts(batch) == (2, 1, 1)
+    (error,) = results(client, batch.error_file_id).values()
+    assert error["response"]["body"]["error"]["code"] == "invalid_image"
+    first, second, third = error["ocr"]["rows"]
+    assert first.startswith("text of img_") and third.startswith("text of img_") and second is None
+    assert "ocr" not in results(client, batch.output_file_id)["b"]
+    assert rows("SELECT sum(amount_micro) FROM ledger WHERE kind = 'capture'") == [(1_500_000,)]  # 3 of 4, at 0.5
