@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.schemas import LineBody, shown_credits
+from core.errors import MalformedRequest, UnsupportedParameter
 from core.readings import Reading
 from core.states import Priority
 from core.transcript import Alternative, Token
@@ -44,10 +45,15 @@ class OpenAIRequest(BaseModel):
         for name, value in (self.model_extra or {}).items():
             if name in self.without_effect() or value is None:
                 continue
+            # Errors of ours, and no ValueError, whose field would be the whole body.
             if name not in self.refused():
-                raise ValueError(f"there is no parameter {name}; docs/openai.md lists those that there are")
+                raise MalformedRequest(
+                    f"there is no parameter {name}; docs/openai.md lists those that there are", param=name
+                )
             if value not in self.refused()[name]:
-                raise ValueError(f"{name} is not available: lines are read, and nothing else is done with them")
+                raise UnsupportedParameter(
+                    f"{name} is not available: lines are read, and nothing else is done with them", param=name
+                )
         return self
 
 

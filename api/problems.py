@@ -13,6 +13,8 @@ from core import errors
 
 _STATUS: dict[type[errors.InkqueueError], int] = {
     errors.MalformedRequest: 400,
+    errors.UnsupportedParameter: 400,
+    errors.UnsupportedOperation: 400,
     errors.InvalidApiKey: 401,
     errors.InsufficientCredits: 402,
     errors.KeyBudgetExceeded: 402,
@@ -36,9 +38,9 @@ _STATUS: dict[type[errors.InkqueueError], int] = {
     errors.IdempotencyConflict: 422,
     errors.RateLimited: 429,
     errors.QueueFull: 429,
+    errors.TooManyBatches: 429,
     errors.InkqueueError: 500,
     errors.Superseded: 500,
-    errors.TooManyBatches: 429,
     errors.WorkerLost: 500,
     errors.Unavailable: 503,
 }

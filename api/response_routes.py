@@ -14,12 +14,12 @@ from api.json_bodies import read_json
 from api.openai_schemas import priority_of
 from api.problems import ERROR_RESPONSES, speak_as_openai
 from api.prompt_jobs import response_lines
-from api.prompt_readings import CLIENT_CLOSED_REQUEST, ClientGone, read_whole, submitted
-from api.response_schemas import DeletedResponseBody, ResponseBody, ResponsePath, ResponseRequest
+from api.prompt_readings import CLIENT_CLOSED_REQUEST, ClientGone, Prompt, read_whole, submitted
+from api.response_schemas import DeletedResponseBody, ResponseBody, ResponsePath, ResponseQuery, ResponseRequest
 from api.response_stream import response_stream
 from core import jobs
 from core.database import transaction
-from core.errors import AlreadyFinished, Gone, NotFound
+from core.errors import AlreadyFinished, Gone, NotFound, UnsupportedOperation, UnsupportedParameter
 from core.readings import Reading, reading
 from core.states import Priority, Status
 
@@ -67,9 +67,27 @@ def create_response() -> Response:
 
 
 @response_routes.get("/<response_id>", responses={200: ResponseBody})
-def get_response(path: ResponsePath) -> Response:
-    """Look at a response; any job that reads lines can be seen as one."""
-    return _json(ResponseBody.of(_read(path.job_id)))
+def get_response(path: ResponsePath, query: ResponseQuery) -> Response:
+    """Look at a response; any job that reads lines can be seen as one.
+
+    With `stream` it comes as the events of its creation, from the first on; whoever leaves them cancels nothing.
+    """
+    if query.starting_after is not None:
+        raise UnsupportedParameter(
+            "events are not kept: leave starting_after out, and they come from the first on", param="starting_after"
+        )
+    found = _read(path.job_id)
+    if query.stream:
+        prompt = Prompt(caller=caller(), job_id=path.job_id, may_come_back=True)
+        return event_response(response_stream(prompt, found, presence_of(request.environ)))
+    return _json(ResponseBody.of(found))
+
+
+@response_routes.get("/<response_id>/input_items")
+def list_input_items(path: ResponsePath) -> Response:
+    """Not available: what was sent is not told back, and of its text nothing was kept."""
+    _read(path.job_id)
+    raise UnsupportedOperation("input items are not told back: prompts are not kept, and images are not sent out")
 
 
 @response_routes.post("/<response_id>/cancel", responses={200: ResponseBody})

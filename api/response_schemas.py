@@ -158,6 +158,15 @@ class ResponsePath(BaseModel):
         return possible_job_id("job_" + self.response_id.removeprefix("resp_"))
 
 
+class ResponseQuery(BaseModel):
+    """How a response is looked at."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    stream: bool = Field(False, description="Whether it comes as events, from the first on, as it is read.")
+    starting_after: int | None = Field(None, description="Refused: events are not kept.")
+
+
 class InputTokensBody(BaseModel):
     """Of `input_tokens`."""
 

@@ -13,6 +13,16 @@ from api.response_schemas import OutputMessageBody, OutputTextBody, ResponseBody
 from core.errors import InkqueueError
 from core.readings import Reading
 
+#: A response at its beginning: events tell one that has ended as if it were just being read.
+_UNREAD: dict[str, Any] = {
+    "status": "in_progress",
+    "completed_at": None,
+    "error": None,
+    "incomplete_details": None,
+    "output": [],
+    "usage": None,
+}
+
 
 def response_stream(prompt: Prompt, begun: Reading, is_there: Callable[[], bool]) -> Iterator[str]:
     """The events of one response.
@@ -48,16 +58,15 @@ class _Events:
     """The events of one response, numbered."""
 
     def __init__(self, begun: Reading) -> None:
-        self._begun = dumped(ResponseBody.of(begun))
+        self._begun = dumped(ResponseBody.of(begun)) | _UNREAD
         self._item: dict[str, Any] = {"output_index": 0, "item_id": message_id(begun), "content_index": 0}
         self._number = 0
 
     def beginning(self) -> Iterator[str]:
         """What comes before the text."""
-        begun = self._begun | {"status": "in_progress"}
         message = OutputMessageBody(id=self._item["item_id"], status="in_progress", content=[])
-        yield self._event("response.created", response=begun)
-        yield self._event("response.in_progress", response=begun)
+        yield self._event("response.created", response=self._begun)
+        yield self._event("response.in_progress", response=self._begun)
         yield self._event("response.output_item.added", output_index=0, item=dumped(message))
         yield self._event("response.content_part.added", **self._item, part=dumped(OutputTextBody(text="")))
 

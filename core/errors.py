@@ -30,6 +30,18 @@ class MalformedRequest(InkqueueError):
     code = "malformed_request"
 
 
+class UnsupportedParameter(InkqueueError):
+    """The parameter asks for something that is not done here."""
+
+    code = "unsupported_parameter"
+
+
+class UnsupportedOperation(InkqueueError):
+    """OpenAI has this operation, and it is not done here."""
+
+    code = "unsupported_operation"
+
+
 class InvalidApiKey(InkqueueError):
     """The API key is missing, unknown, expired or revoked."""
 
@@ -70,6 +82,12 @@ class QueueFull(RateLimited):
     code = "queue_full"
 
 
+class TooManyBatches(RateLimited):
+    """The account has as many open batches as it may."""
+
+    code = "too_many_batches"
+
+
 class NotFound(InkqueueError):
     """There is nothing here under that id."""
 
@@ -80,12 +98,6 @@ class ModelNotFound(InkqueueError):
     """No model of that name is known here."""
 
     code = "model_not_found"
-
-
-class TooManyBatches(RateLimited):
-    """The account has as many open batches as it may."""
-
-    code = "too_many_batches"
 
 
 class ModelNotLoaded(InkqueueError):

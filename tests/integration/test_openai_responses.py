@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import openai
@@ -148,19 +149,71 @@ def test_a_line_that_does_not_decode_ends_a_stream_as_failed(client: openai.Open
 
 
 @pytest.mark.parametrize(
-    ("more", "word"),
+    ("more", "param", "code"),
     [
-        ({"tools": [{"type": "web_search"}]}, "tools"),
-        ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"text": {"format": {"type": "json_object"}}}, "text"),
-        ({"extra_body": {"maximum": 1}}, "maximum"),
+        ({"tools": [{"type": "web_search"}]}, "tools", "unsupported_parameter"),
+        ({"previous_response_id": "resp_1"}, "previous_response_id", "unsupported_parameter"),
+        ({"text": {"format": {"type": "json_object"}}}, "text", "unsupported_parameter"),
+        ({"extra_body": {"maximum": 1}}, "maximum", "malformed_request"),
     ],
 )
 def test_parameters_that_would_change_the_answer_are_refused(
-    client: openai.OpenAI, more: dict[str, Any], word: str
+    client: openai.OpenAI, more: dict[str, Any], param: str, code: str
 ) -> None:
-    with pytest.raises(openai.BadRequestError, match=word):
+    with pytest.raises(openai.BadRequestError, match=param) as refused:
         ask(client, **more)
+    assert (refused.value.code, refused.value.param) == (code, param)
+
+
+def test_a_response_in_the_background_is_streamed_to_whoever_looks(client: openai.OpenAI, brake: Brake) -> None:
+    response = ask(client, background=True)
+    stream = client.responses.retrieve(response.id, stream=True)
+    events = [next(stream) for _ in range(4)]
+    brake.allow(1000)
+    events += stream
+    again = list(client.responses.retrieve(response.id, stream=True))
+    for told in (events, again):
+        assert [event.sequence_number for event in told] == list(range(len(told)))
+        assert (told[0].type, told[-1].type) == ("response.created", "response.completed")
+        assert told[0].response.output == []  # type: ignore[union-attr]
+        text = "".join(event.delta for event in told if event.type == "response.output_text.delta")
+        assert told[-1].response.output_text == text == f"text of {image_ids()[0]}"  # type: ignore[union-attr]
+
+
+def test_whoever_leaves_the_stream_of_a_response_cancels_nothing(client: openai.OpenAI, brake: Brake) -> None:
+    response = ask(client, background=True)
+    stream = client.responses.retrieve(response.id, stream=True)
+    next(stream)
+    stream.close()
+    brake.allow(1000)
+    wait_until(lambda: client.responses.retrieve(response.id).status == "completed")
+
+
+def test_what_is_not_kept_of_a_response_is_refused(client: openai.OpenAI) -> None:
+    response = ask(client, background=True)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.input_items.list(response.id)
+    assert refused.value.code == "unsupported_operation"
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.retrieve(response.id, stream=True, starting_after=3)
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "starting_after")
+    with pytest.raises(openai.NotFoundError):
+        client.responses.input_items.list("resp_01jd4000000000000000000000")
+
+
+async def _ask_async(address: str, key: str) -> tuple[Response, list[Any]]:
+    async with openai.AsyncOpenAI(base_url=f"{address}/v1", api_key=key) as client:
+        response = await client.responses.create(model=MODEL, input=lines())
+        stream = await client.responses.create(model=MODEL, input=lines(), stream=True)
+        return response, [event async for event in stream]
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_asynchronous_client_has_responses_too(address: str) -> None:
+    response, events = asyncio.run(_ask_async(address, new_key()))
+    first, second = image_ids()
+    assert response.output_text == f"text of {first}"
+    assert events[-1].response.output_text == f"text of {second}"
 
 
 @pytest.mark.parametrize("images", ["What does it say?", [{"role": "user", "content": "Hello"}]])
