@@ -287,6 +287,13 @@ def test_a_stream_of_several_lines_tells_them_in_order(client: openai.OpenAI, br
     assert content == "\n".join(f"text of {image_id}" for image_id in image_ids())
 
 
+@pytest.mark.usefixtures("worker")
+def test_the_sdks_own_accumulation_of_a_stream_works(client: openai.OpenAI) -> None:
+    with client.chat.completions.stream(model=MODEL, messages=messages(image())) as stream:
+        text = "".join(event.delta for event in stream if event.type == "content.delta")
+        assert stream.get_final_completion().choices[0].message.content == text == f"text of {image_ids()[0]}"
+
+
 def test_a_stream_whose_text_was_not_what_is_read_in_the_end_says_so(client: openai.OpenAI, brake: Brake) -> None:
     stream = client.chat.completions.create(model=MODEL, messages=messages(image()), stream=True)
     next(stream)

@@ -23,6 +23,7 @@ def test_a_file_is_uploaded_seen_downloaded_and_deleted(client: openai.OpenAI) -
     file = client.files.create(file=("../line.png", data), purpose="vision")
     assert (file.object, file.bytes, file.filename, file.purpose) == ("file", len(data), "line.png", "vision")
     assert client.files.retrieve(file.id) == file
+    assert client.files.wait_for_processing(file.id) == file
     assert client.files.content(file.id).read() == data
     assert rows("SELECT stored_bytes FROM accounts") == [(len(data),)]
     assert client.files.delete(file.id).deleted
