@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from tempfile import TemporaryFile
-from typing import Any
+from typing import IO, Any
 
 from api.batch_requests import file_lines, read_line
 from api.chat_schemas import ChatCompletionBody
@@ -21,7 +20,7 @@ from core.batch_requests import BatchRequest, RequestOutcome
 from core.batches import Batch, BatchStatus
 from core.database import transaction
 from core.errors import Gone, InkqueueError, NotFound
-from core.files import OUTPUT_PURPOSE, NewFile
+from core.files import OUTPUT_PURPOSE
 from core.readings import Reading, part_of, reading
 
 #: What happened to requests that were not read when their batch ended.
@@ -37,58 +36,46 @@ def write_results(batch: Batch, status: BatchStatus) -> None:
     Raises:
         Unavailable: Postgres or the storage does not answer.
     """
-    answers = _written(_answers(batch))
-    errors = _written(chain(_errors(batch, status), _never_submitted(batch, status)))
-    new = [written.file for written in (answers, errors) if written.file is not None]
+    # By way of the disk, since how large they become is not known before; and stored when both are whole.
+    with TemporaryFile() as answers, TemporaryFile() as errors:
+        completed = _write(answers, _answers(batch))
+        failed = _write(errors, chain(_errors(batch, status), _never_submitted(batch, status)))
+        output_file = files.put(answers) if completed else None
+        error_file = files.put(errors) if failed else None
+    new = [file for file in (output_file, error_file) if file is not None]
     with files.kept_if_added(new), transaction() as connection:
         has_ended = batches.end(
             connection,
             batch,
             status,
-            output_file_id=answers.file_id,
-            error_file_id=errors.file_id,
-            requests_completed=answers.lines,
-            requests_failed=errors.lines,
+            output_file_id=output_file.id if output_file else None,
+            error_file_id=error_file.id if error_file else None,
+            requests_completed=completed,
+            requests_failed=failed,
         )
         # With the end of the batch or not at all: a clerk that dies here leaves no file that the next one writes again.
-        for kind, written in (("output", answers), ("errors", errors)):
-            if has_ended and written.file is not None:
-                files.add(
-                    connection,
-                    batch.account_id,
-                    written.file,
-                    purpose=OUTPUT_PURPOSE,
-                    filename=f"{batch.id}_{kind}.jsonl",
-                    expires_after_s=batch.output_expires_after_s,
-                )
+        for file in new if has_ended else []:
+            files.add(
+                connection,
+                batch.account_id,
+                file,
+                purpose=OUTPUT_PURPOSE,
+                filename=f"{batch.id}_{'output' if file is output_file else 'errors'}.jsonl",
+                expires_after_s=batch.output_expires_after_s,
+            )
     if not has_ended:
         # Its caller gave it up while they were written: the next turn writes them anew.
         files.delete_bytes([file.id for file in new])
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Written:
-    """Results whose bytes are stored; none where there are no results."""
-
-    file: NewFile | None
-    lines: int
-
-    @property
-    def file_id(self) -> str | None:
-        return self.file.id if self.file else None
-
-
-def _written(results: Iterable[dict[str, Any]]) -> _Written:
-    # By way of the disk: how large it becomes is not known before.
-    with TemporaryFile() as file:
-        lines = 0
-        for result in results:
-            lines += 1
-            file.write(json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-        if not lines:
-            return _Written(file=None, lines=0)
-        file.seek(0)
-        return _Written(file=files.put(file), lines=lines)
+def _write(file: IO[bytes], results: Iterable[dict[str, Any]]) -> int:
+    """Write results, a line each, and go back to the first; how many there were."""
+    lines = 0
+    for result in results:
+        lines += 1
+        file.write(json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+    file.seek(0)
+    return lines
 
 
 def _answers(batch: Batch) -> Iterator[dict[str, Any]]:

@@ -88,27 +88,21 @@ def _anyone_of(batch: Batch) -> Caller:
 
 def _submit_more(batch: Batch, *, last_try: bool) -> bool:
     with transaction() as connection:
-        open_requests = batch_requests.count_open(connection, batch.account_id)
-    if open_requests >= _MOST_OPEN:
-        return False
+        if batches.all_ended(connection, batch):
+            batches.start_writing(connection, batch)
+            return True
+        if batch_requests.count_open(connection, batch.account_id) >= _MOST_OPEN:
+            return False
     try:
         lines = list(_slice(batch))
         if not lines:
-            return _finish_when_read(batch)
+            return False
         last = submit_requests(batch, lines, last_try=last_try)
     except NotFound:
         _log.warning("a batch is cancelled: its file was deleted while it was read", batch=batch.id)
         return _give_up(batch, BatchStatus.CANCELLED)
     with transaction() as connection:
         batches.advance(connection, batch, next_byte=last.ends_at, next_line=last.number + 1)
-    return True
-
-
-def _finish_when_read(batch: Batch) -> bool:
-    with transaction() as connection:
-        if batch_requests.open_jobs(connection, batch):
-            return False
-        batches.start_writing(connection, batch)
     return True
 
 

@@ -188,6 +188,12 @@ def is_due(connection: Connection, batch: Batch) -> bool:
     return bool(connection.execute(select(func.now() >= batch.expires_at)).scalar_one())
 
 
+def all_ended(connection: Connection, batch: Batch) -> bool:
+    """Whether each of its requests was read or has failed."""
+    ended = BatchRow.requests_completed + BatchRow.requests_failed >= BatchRow.requests_total
+    return connection.execute(select(ended).where(BatchRow.id == batch.id)).scalar_one()
+
+
 def begin(connection: Connection, batch: Batch, *, requests_total: int) -> None:
     """Its file is a batch: its requests may be submitted."""
     _move(connection, batch, BatchStatus.IN_PROGRESS, requests_total=requests_total, in_progress_at=func.now())

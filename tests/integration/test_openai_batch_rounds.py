@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from api import batch_rounds, prompt_jobs, remote_images
+from api import batch_rounds, batch_work, prompt_jobs, remote_images
 from api.batch_rounds import Clerk
 from api.batch_work import turn
 from api.prompt_jobs import AskedLines
@@ -224,6 +224,22 @@ def test_turns_go_round_by_account(address: str, monkeypatch: pytest.MonkeyPatch
     for _ in range(4):
         clerk.work_once(FOREVER)
     assert order == ["large 0", "small", "large 1", "small", "large 2", "small", "large 0", "small"]
+
+
+def test_a_batch_that_was_read_ends_while_another_of_its_account_is_read(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_work, "_MOST_OPEN", 1)
+    first = begun(client, chat("a"))
+    clerk = Clerk()
+    with worker_of(FakeRecognizer()) as transcription, pumped(transcription):
+        wait_until(lambda: clerk.work_once(FOREVER) or rows("SELECT status FROM images") == [("succeeded",)])
+        wait_until(lambda: rows("SELECT status FROM jobs") == [("succeeded",)])
+    second = begun(client, chat("a"), chat("b"))
+    while counts(client.batches.retrieve(second.id)) == (2, 0, 0) and clerk.work_once(FOREVER):
+        pass
+    assert client.batches.retrieve(first.id).status == "completed"
+    assert client.batches.retrieve(second.id).status == "in_progress"
 
 
 @pytest.mark.parametrize("dies_at", ["end", "add"])
