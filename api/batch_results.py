@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterator
 from tempfile import TemporaryFile
 from typing import IO, Any
 
@@ -20,7 +19,7 @@ from core.batch_requests import BatchRequest, RequestOutcome
 from core.batches import Batch, BatchStatus
 from core.database import transaction
 from core.errors import Gone, InkqueueError, NotFound
-from core.files import OUTPUT_PURPOSE
+from core.files import OUTPUT_PURPOSE, NewFile
 from core.readings import Reading, part_of, reading
 
 #: What happened to requests that were not read when their batch ended.
@@ -37,21 +36,22 @@ def write_results(batch: Batch, status: BatchStatus) -> None:
         Unavailable: Postgres or the storage does not answer.
     """
     # By way of the disk, since how large they become is not known before; and stored when both are whole.
-    with TemporaryFile() as answers, TemporaryFile() as errors:
-        completed = _write(answers, _answers(batch))
-        failed = _write(errors, chain(_errors(batch, status), _never_submitted(batch, status)))
-        output_file = files.put(answers) if completed else None
-        error_file = files.put(errors) if failed else None
-    new = [file for file in (output_file, error_file) if file is not None]
+    with TemporaryFile() as answer_file, TemporaryFile() as error_file:
+        answers, errors = _Lines(answer_file), _Lines(error_file)
+        _write_read(batch, status, answers, errors)
+        for result in _never_submitted(batch, status):
+            errors.write(result)
+        output, failures = answers.stored(), errors.stored()
+    new = [file for file in (output, failures) if file is not None]
     with files.kept_if_added(new), transaction() as connection:
         has_ended = batches.end(
             connection,
             batch,
             status,
-            output_file_id=output_file.id if output_file else None,
-            error_file_id=error_file.id if error_file else None,
-            requests_completed=completed,
-            requests_failed=failed,
+            output_file_id=output.id if output else None,
+            error_file_id=failures.id if failures else None,
+            requests_completed=answers.count,
+            requests_failed=errors.count,
         )
         # With the end of the batch or not at all: a clerk that dies here leaves no file that the next one writes again.
         for file in new if has_ended else []:
@@ -60,7 +60,7 @@ def write_results(batch: Batch, status: BatchStatus) -> None:
                 batch.account_id,
                 file,
                 purpose=OUTPUT_PURPOSE,
-                filename=f"{batch.id}_{'output' if file is output_file else 'errors'}.jsonl",
+                filename=f"{batch.id}_{'output' if file is output else 'errors'}.jsonl",
                 expires_after_s=batch.output_expires_after_s,
             )
     if not has_ended:
@@ -68,38 +68,45 @@ def write_results(batch: Batch, status: BatchStatus) -> None:
         files.delete_bytes([file.id for file in new])
 
 
-def _write(file: IO[bytes], results: Iterable[dict[str, Any]]) -> int:
-    """Write results, a line each, and go back to the first; how many there were."""
-    lines = 0
-    for result in results:
-        lines += 1
-        file.write(json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-    file.seek(0)
-    return lines
+class _Lines:
+    """A file of results, a line each."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.count = 0
+
+    def write(self, result: dict[str, Any]) -> None:
+        self.count += 1
+        self._file.write(json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+
+    def stored(self) -> NewFile | None:
+        """Store it whole, where it has lines."""
+        self._file.seek(0)
+        return files.put(self._file) if self.count else None
 
 
-def _answers(batch: Batch) -> Iterator[dict[str, Any]]:
-    for request, found in _readings(batch, RequestOutcome.COMPLETED):
-        if isinstance(found, Reading):
+def _write_read(batch: Batch, status: BatchStatus, answers: _Lines, errors: _Lines) -> None:
+    """Write the requests that were submitted, or refused, in the order of their lines."""
+    for request, found in _readings(batch):
+        if isinstance(found, Reading) and request.outcome is RequestOutcome.COMPLETED:
             body = ResponseBody.of(found) if batch.endpoint == "/v1/responses" else ChatCompletionBody.of(found)
-            yield _told(batch, request, 200, dumped(body))
-
-
-def _errors(batch: Batch, status: BatchStatus) -> Iterator[dict[str, Any]]:
-    for request, found in _readings(batch, RequestOutcome.COMPLETED):
-        if isinstance(found, InkqueueError):
-            yield _refused(batch, request, found)
-    for request, found in _readings(batch, RequestOutcome.FAILED):
-        if request.job_id is None:
-            yield _told(batch, request, request.error_status or 500, {"error": request.error})
-        elif isinstance(found, InkqueueError):
-            yield _refused(batch, request, found)
-        elif status in _UNREAD and all(image.error is None for image in found.images):
-            yield _unread(batch, request.line, request.custom_id, status) | _read_in_part(found)
+            answers.write(_told(batch, request, 200, dumped(body)))
         else:
-            error = why_unread(found)
-            assert error is not None  # or the request would not have failed
-            yield _refused(batch, request, error) | _read_in_part(found)
+            errors.write(_failure(batch, status, request, found))
+
+
+def _failure(
+    batch: Batch, status: BatchStatus, request: BatchRequest, found: Reading | InkqueueError | None
+) -> dict[str, Any]:
+    if found is None:
+        return _told(batch, request, request.error_status or 500, {"error": request.error})
+    if isinstance(found, InkqueueError):
+        return _refused(batch, request, found)
+    if status in _UNREAD and all(image.error is None for image in found.images):
+        return _unread(batch, request.line, request.custom_id, status) | _read_in_part(found)
+    error = why_unread(found)
+    assert error is not None  # or the request would not have failed
+    return _refused(batch, request, error) | _read_in_part(found)
 
 
 def _read_in_part(found: Reading) -> dict[str, Any]:
@@ -128,23 +135,24 @@ def _never_submitted(batch: Batch, status: BatchStatus) -> Iterator[dict[str, An
         return
 
 
-def _readings(batch: Batch, outcome: RequestOutcome) -> Iterator[tuple[BatchRequest, Reading | InkqueueError]]:
-    """Each request with what was read for it, or why that is gone."""
-    holder = _holder(batch)
-    job_id: str | None = None
-    whole: Reading | InkqueueError = NotFound("it was not submitted")
-    for page in batch_requests.pages(batch, [outcome]):
-        for request in page:
-            if request.job_id is not None and request.job_id != job_id:
-                job_id, whole = request.job_id, _reading(holder, request.job_id)
-            if isinstance(whole, Reading) and request.job_id is not None:
-                yield request, part_of(whole, first_image=request.first_image, images=request.images)
-            else:
-                yield request, whole
+def _readings(batch: Batch) -> Iterator[tuple[BatchRequest, Reading | InkqueueError | None]]:
+    """Each request that has ended with what was read for it, or why that is gone; None where it was not submitted."""
+    holder = Caller(account_id=batch.account_id, key_id=batch.key_id)
+    for page in batch_requests.pages(batch, [RequestOutcome.COMPLETED, RequestOutcome.FAILED]):
+        found: dict[int, Reading | InkqueueError] = {}
+        # Requests that ask for different things are read by different jobs, in turns: each is looked at once a page.
+        for job_id in {request.job_id for request in page if request.job_id is not None}:
+            whole = _reading(holder, job_id)
+            for request in page:
+                if request.job_id == job_id:
+                    found[request.line] = _part(whole, request)
+        yield from ((request, found.get(request.line)) for request in page)
 
 
-def _holder(batch: Batch) -> Caller:
-    return Caller(account_id=batch.account_id, key_id=batch.key_id)
+def _part(whole: Reading | InkqueueError, request: BatchRequest) -> Reading | InkqueueError:
+    if isinstance(whole, InkqueueError):
+        return whole
+    return part_of(whole, first_image=request.first_image, images=request.images)
 
 
 def _reading(holder: Caller, job_id: str) -> Reading | InkqueueError:

@@ -15,8 +15,8 @@ from core.database import transaction
 from core.states import Status
 from core.tables import BatchRequestRow, BatchRow, ImageRow, JobRow
 
-#: Requests that are held in memory while files are written.
-_PAGE = 256
+#: Requests that are held in memory while files are written: about those that were submitted together.
+_PAGE = 64
 
 
 class RequestOutcome(StrEnum):
