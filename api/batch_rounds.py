@@ -32,8 +32,8 @@ class _Pace:
 
     #: Where it was then: a batch that is cancelled waits for nothing.
     status: batches.BatchStatus
-    pauses: int = 0
     defects: int = 0
+    pause_s: float = 0.0
     due_s: float = 0.0
 
 
@@ -90,8 +90,8 @@ class Clerk:
         else:
             del self._paces[batch.id]
             return further
-        pace.due_s = self._clock() + min(ROUND_S * 2**pace.pauses, _LONGEST_PAUSE_S)
-        pace.pauses += 1
+        pace.pause_s = min(2 * pace.pause_s, _LONGEST_PAUSE_S) if pace.pause_s else ROUND_S
+        pace.due_s = self._clock() + pace.pause_s
         return False
 
     def _forget_all_but(self, open_ones: Sequence[Batch]) -> None:
