@@ -418,3 +418,10 @@ def test_a_device_that_is_lost_while_it_encodes_fails_no_line() -> None:
     with pytest.raises(DeviceLost):
         desk.turns()
     assert (desk.failed, desk.batcher.in_rows) == ({}, 2)
+
+
+def test_memory_that_runs_out_as_lines_are_canceled_leaves_half_of_the_rows_that_were_in_use() -> None:
+    desk = Desk(FakeRecognizer(rows=4, memory_rows=3, on_admit=lambda: desk.batcher.cancel("abcd")))
+    desk.submit_all("abcd")
+    desk.turns(1)
+    assert (desk.batcher.row_limit, desk.batcher.in_rows, desk.batcher.backlog) == (2, 0, 0)
