@@ -189,14 +189,18 @@ class BatchedLines:
         free = self._row_limit.now - used
         shared = min(free, self._row_limit.shared - lower)
         least = min(size.least, max(1, self._row_limit.shared // _LEAST_GROUPS))
-        is_large_enough = not used or shared >= min(least, len(self._queue))
+        # Where no such group is being read, none ends, and waiting for more rows could be for ever.
+        is_large_enough = not lower or shared >= min(least, len(self._queue))
         is_in_budget = lower == used or allows_group
-        return self._queue.take(
+        group = self._queue.take(
             free_rows=free,
             shared_rows=shared if is_large_enough and is_in_budget else 0,
             rows_in_use=used,
             most_lines=size.most,
         )
+        if in_rows:
+            self._queue.hold_back(most_urgent=min(waiting.line.priority for waiting in in_rows), now=self._clock())
+        return group
 
 
 def rows_of(lines: Iterable[WaitingLine]) -> int:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.clocks import Clock
 from tests.fakes import FakeRecognizer, SilentObserver, line_of
 from worker.batcher import AdmitReason, Batcher, BatcherStopped, QueuedLine
 from worker.recognizer import DeviceLost, Recognition, RecognizerOutOfMemory
@@ -183,6 +184,17 @@ def test_no_group_waits_for_the_longest_line_of_the_last_one() -> None:
     assert desk.recognizer.admitted == [("a", "b", "c", "d"), ("e", "f"), ("g", "h")]
 
 
+def test_no_group_waits_for_rows_that_interactive_lines_hold() -> None:
+    desk = Desk(FakeRecognizer(rows=16, least_lines=16))
+    for number in range(10):
+        desk.submit(f"urgent{number}", tokens=9, priority=0)
+    desk.turns(1)
+    for number in range(9):
+        desk.submit(f"bulk{number}", priority=2)
+    desk.turns(1)
+    assert desk.read == [f"bulk{number}" for number in range(6)]
+
+
 def test_the_last_line_and_an_interactive_one_wait_for_no_group() -> None:
     desk = Desk(FakeRecognizer(rows=4, least_lines=3))
     for key in ("a", "b", "c"):
@@ -195,19 +207,6 @@ def test_the_last_line_and_an_interactive_one_wait_for_no_group() -> None:
     desk.submit("bulk1", tokens=1, priority=2)
     desk.turns(1)
     assert (desk.read, desk.recognizer.admitted[1:]) == (["last", "urgent"], [("last",), ("urgent",)])
-
-
-class Clock:
-    """A clock that goes forward when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    def pass_time(self, seconds: float) -> None:
-        self.now_s += seconds
 
 
 def test_bulk_lines_are_encoded_for_no_longer_than_steps_are_made_while_somebody_waits() -> None:

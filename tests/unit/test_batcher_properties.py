@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.clocks import Clock
 from tests.fakes import FakeRecognizer, SilentObserver, line_of
 from worker.batcher import Batcher, QueuedLine
 
@@ -184,3 +185,50 @@ def test_nobody_overtakes_a_more_urgent_line(world: World, batch: list[QueuedLin
     world.finish()
     started = [priorities[key] for group in world.recognizer.admitted for key in group]
     assert started == sorted(started)
+
+
+def ignored(*_: object) -> None:
+    pass
+
+
+@given(
+    rows=st.integers(1, 9),
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5),
+    beams=st.integers(1, 10),
+    priority=st.integers(1, 2),
+    busy_priority=st.integers(0, 1),
+    least_lines=st.integers(1, 9),
+)
+@settings(max_examples=40, deadline=None)
+def test_no_stream_of_more_urgent_lines_keeps_a_line_from_rows_for_ever(
+    rows: int, lengths: list[int], beams: int, priority: int, busy_priority: int, least_lines: int
+) -> None:
+    assume(busy_priority < priority)
+    clock, read = Clock(), list[str]()
+    recognizer = FakeRecognizer(rows, least_lines=least_lines, on_step=lambda: clock.pass_time(1.0))
+    batcher = Batcher(
+        recognizer,
+        on_start=ignored,
+        on_settled=ignored,
+        on_read=lambda line, _: read.append(line.key),
+        on_failed=ignored,
+        observer=SilentObserver(),
+        clock=clock,
+    )
+
+    def submit(key: str, length: int, priority: int, beams: int = 1) -> None:
+        request = line_of(length, beams=beams)
+        batcher.submit(
+            QueuedLine(key=key, request=request, priority=priority, job_id=key, alone=key == "slow" and beams == 1)
+        )
+
+    submitted = 0
+    for turn in range(12 + 3 * max(lengths)):
+        # as few as keep the rows from being empty, so that rows for one line more are mostly free
+        while submitted - len(read) < min(2, rows):
+            submit(f"urgent{submitted}", lengths[submitted % len(lengths)] + 1, busy_priority)
+            submitted += 1
+        if turn == 1:
+            submit("slow", 1, priority, beams)
+        batcher.turn()
+    assert "slow" in read

@@ -96,3 +96,37 @@ def test_draining_takes_every_line() -> None:
     queue = queue_of(waiting("a"), waiting("alone", alone=True), waiting("urgent", priority=0))
     assert [line.line.key for line in queue.drain()] == ["urgent", "a", "alone"]
     assert len(queue) == 0
+
+
+@pytest.mark.parametrize(("priority", "most_urgent"), [(1, 0), (2, 0), (2, 1)])
+def test_a_line_that_more_urgent_ones_keep_from_its_rows_for_long_goes_before_all(
+    priority: int, most_urgent: int
+) -> None:
+    queue = queue_of(waiting("many", beams=4, priority=priority))
+    order = []
+    for now in (0.0, 9.9, 10.0):
+        queue.push(waiting(f"urgent{now}", priority=most_urgent))
+        order.append(taken(queue, free_rows=3, rows_in_use=1))
+        queue.hold_back(most_urgent=most_urgent, now=now)
+    queue.push(waiting("late", priority=most_urgent))
+    order += [taken(queue, free_rows=3, rows_in_use=1), taken(queue, free_rows=4, rows_in_use=1), taken(queue)]
+    assert order == ["urgent0.0", "urgent9.9", "urgent10.0", "", "many", "late"]
+
+
+@pytest.mark.parametrize("line", [waiting("one"), waiting("many", beams=4, priority=0)])
+def test_a_line_for_a_single_row_or_as_urgent_as_those_in_rows_stays_where_it_is(line: WaitingLine) -> None:
+    queue = queue_of(line)
+    for now in (0.0, 99.0):
+        queue.hold_back(most_urgent=0, now=now)
+    queue.push(waiting("urgent", priority=0, job_id="job_0"))
+    assert taken(queue, free_rows=1, rows_in_use=1) == ("urgent" if line.line.key == "one" else "")
+
+
+def test_a_line_that_comes_again_is_not_kept_waiting_since_its_first_time() -> None:
+    queue = queue_of(waiting("alone", alone=True))
+    queue.hold_back(most_urgent=0, now=0.0)
+    queue.discard({"alone"})
+    queue.push(waiting("alone", alone=True))
+    queue.hold_back(most_urgent=0, now=10.0)
+    queue.push(waiting("urgent", priority=0))
+    assert taken(queue, rows_in_use=1) == "urgent"
