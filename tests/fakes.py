@@ -43,6 +43,8 @@ class FakeRecognizer:
         memory_rows: Rows that there is memory for; it runs out when more would be in use, but for one line alone.
         on_admit: Called in the middle of each admit.
         on_step: Called in the middle of each step.
+        on_drop: Called in the middle of each drop; what it raises loses all rows.
+        on_settled: Called when texts are asked for.
         steps: Steps that each line takes; None: its height.
     """
 
@@ -57,6 +59,8 @@ class FakeRecognizer:
         memory_rows: int | None = None,
         on_admit: Callable[[], None] = lambda: None,
         on_step: Callable[[], None] = lambda: None,
+        on_drop: Callable[[], None] = lambda: None,
+        on_settled: Callable[[], None] = lambda: None,
         steps: int | None = None,
     ) -> None:
         self._rows = rows
@@ -66,6 +70,8 @@ class FakeRecognizer:
         self.memory_rows = rows if memory_rows is None else memory_rows
         self._on_admit = on_admit
         self._on_step = on_step
+        self._on_drop = on_drop
+        self._on_settled = on_settled
         self._steps = steps
         #: Steps that each line in rows still takes.
         self.steps_left: dict[str, int] = {}
@@ -126,14 +132,23 @@ class FakeRecognizer:
             raise ValueError("poisonous")
         self.steps_left = {key: left - 1 for key, left in self.steps_left.items()}
         ended = [key for key, left in self.steps_left.items() if left <= 0]
-        self.drop(ended)
+        self._free(ended)
         return {key: recognition_of(f"text of {key}", with_pieces=key in self.with_pieces) for key in ended}
 
     def settled(self, keys: Collection[str]) -> Mapping[str, str]:
+        self._on_settled()
         done = {key: self.lengths[key] - left for key, left in self.steps_left.items() if key in keys}
         return {key: f"text of {key}"[:steps] for key, steps in done.items()}
 
     def drop(self, keys: Collection[str]) -> None:
+        try:
+            self._on_drop()
+        except Exception:
+            self.steps_left.clear()
+            raise
+        self._free(keys)
+
+    def _free(self, keys: Collection[str]) -> None:
         self.steps_left = {key: left for key, left in self.steps_left.items() if key not in keys}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from worker.batch_observer import AdmitReason, BatchObserver
-from worker.batched_lines import BatchedLines, rows_of
+from worker.batched_lines import BatchedLines, Turn, rows_of
 from worker.encode_budget import EncodeBudget
 from worker.line_queue import INTERACTIVE, QueuedLine, WaitingLine
 from worker.recognizer import DeviceLost, Recognition, Recognizer, RecognizerOutOfMemory
@@ -54,12 +54,23 @@ class DeviceTurns:
         """
         turn = self._lines.next_turn(self._recognizer.group_size, allows_group=self._encode_budget.allows_group)
         if turn.canceled:
-            self._recognizer.drop(turn.canceled)
+            self._drop(turn)
         if turn.group:
             self._admit(turn.group)
         if self._lines.in_rows:
             self._step()
         self._lines.count_progress()
+
+    def _drop(self, turn: Turn) -> None:
+        joining = {waiting.line.key for waiting in turn.group}
+        rows = [waiting for waiting in self._lines.in_rows if waiting.line.key not in joining]
+        try:
+            self._recognizer.drop(turn.canceled)
+        except DeviceLost:
+            raise
+        except Exception as error:
+            _log.warning("rows_not_freed", lines=len(rows), error=repr(error))
+            self._try_again_alone(rows, error)
 
     def _admit(self, group: Sequence[WaitingLine]) -> None:
         try:
@@ -117,8 +128,7 @@ class DeviceTurns:
             self._ran_out_of_memory(rows, rows, error)
         except Exception as error:
             _log.warning("step_failed", lines=len(rows), error=repr(error))
-            self._lines.put_back([replace(waiting, second_try=True) for waiting in rows if not waiting.second_try])
-            self._fail([waiting for waiting in rows if waiting.second_try], error)
+            self._try_again_alone(rows, error)
         else:
             step_s = self._lines.count_progress() - started
             self._encode_budget.count_step(step_s)
@@ -134,9 +144,23 @@ class DeviceTurns:
 
     def _show_watched(self) -> None:
         watched = {waiting.line.key: waiting.line for waiting in self._lines.in_rows if waiting.line.watched}
-        if watched:
-            for key, text in self._recognizer.settled(watched).items():
-                _tell(self._callbacks.on_settled, watched[key], text)
+        if not watched:
+            return
+        try:
+            settled = self._recognizer.settled(watched)
+        except DeviceLost:
+            raise
+        except Exception as error:
+            # Nothing is lost but a look at texts that are still being read.
+            _log.warning("texts_not_shown", lines=len(watched), error=repr(error))
+            return
+        for key, text in settled.items():
+            _tell(self._callbacks.on_settled, watched[key], text)
+
+    def _try_again_alone(self, rows: Sequence[WaitingLine], error: Exception) -> None:
+        """The rows of these lines are lost: each gets a second try, and fails if it was that."""
+        self._lines.put_back([replace(waiting, second_try=True) for waiting in rows if not waiting.second_try])
+        self._fail([waiting for waiting in rows if waiting.second_try], error)
 
     def _fail(self, group: Sequence[WaitingLine], error: Exception) -> None:
         for waiting in group:

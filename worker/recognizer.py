@@ -125,7 +125,17 @@ class Recognizer(Protocol):
         """
 
     def settled(self, keys: Collection[str]) -> Mapping[str, str]:
-        """How the texts of these lines begin, whatever further steps read; unknown keys are left out."""
+        """How the texts of these lines begin, whatever further steps read; unknown keys are left out.
+
+        Raises:
+            DeviceLost: The device is broken.
+            Exception: They cannot be told; no row is lost.
+        """
 
     def drop(self, keys: Collection[str]) -> None:
-        """Free the rows of these lines without a result; unknown keys are ignored."""
+        """Free the rows of these lines without a result; unknown keys are ignored.
+
+        Raises:
+            DeviceLost: The device is broken.
+            Exception: That failed; all rows are lost.
+        """

@@ -123,19 +123,13 @@ class TrocrRecognizer:
         """Read one more token of every line."""
         if not self._owners:
             return {}
-        try:
-            with torch.inference_mode(), _errors_named():
-                self._made.append(MadeStep(self._decoder.step(), self._owners))
-                # What the host chooses must be known before the next step.
-                ahead = 0 if any(reading.is_chosen for reading in self._owners) else self._steps_ahead
-                while len(self._made) > ahead:
-                    self._look_at(self._made.popleft())
-                return self._take_ended()
-        except Exception:
-            self._owners.clear()
-            self._made.clear()
-            self._decoder.clear()
-            raise
+        with self._rows_lost_on_error():
+            self._made.append(MadeStep(self._decoder.step(), self._owners))
+            # What the host chooses must be known before the next step.
+            ahead = 0 if any(reading.is_chosen for reading in self._owners) else self._steps_ahead
+            while len(self._made) > ahead:
+                self._look_at(self._made.popleft())
+            return self._take_ended()
 
     def settled(self, keys: Collection[str]) -> Mapping[str, str]:
         """How the texts of these lines begin."""
@@ -143,10 +137,21 @@ class TrocrRecognizer:
 
     def drop(self, keys: Collection[str]) -> None:
         """Free the rows of these lines."""
-        with torch.inference_mode():
+        with self._rows_lost_on_error():
             for reading in self._readings():
                 if reading.key in keys:
                     self._leave(reading)
+
+    @contextmanager
+    def _rows_lost_on_error(self) -> Iterator[None]:
+        try:
+            with torch.inference_mode(), _errors_named():
+                yield
+        except Exception:
+            self._owners.clear()
+            self._made.clear()
+            self._decoder.clear()
+            raise
 
     def _readings(self) -> list[Reading]:
         return list(dict.fromkeys(self._owners))

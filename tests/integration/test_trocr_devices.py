@@ -166,3 +166,17 @@ def test_an_error_after_which_the_device_answers_no_more_is_told_apart(
     monkeypatch.setattr(recognizer._decoder, "step", fail)
     with pytest.raises(DeviceLost, match="illegal memory access"):
         recognizer.step()
+
+
+def test_a_device_that_is_lost_as_rows_are_freed_is_told_apart_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(row: int) -> None:
+        raise torch.AcceleratorError(f"an illegal memory access was encountered at {row}")
+
+    recognizer = random_recognizer(tmp_path, Shape())
+    recognizer.admit({key: LineRequest(pixels=pixels) for key, pixels in some_lines(2).items()})
+    monkeypatch.setattr(recognizer._decoder, "leave", fail)
+    with pytest.raises(DeviceLost, match="illegal memory access"):
+        recognizer.drop(some_lines(1))
+    assert recognizer.step() == {}

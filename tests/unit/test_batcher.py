@@ -424,3 +424,31 @@ def test_memory_that_runs_out_as_lines_are_canceled_leaves_half_of_the_rows_that
     desk.submit_all("abcd")
     desk.turns(1)
     assert (desk.batcher.row_limit, desk.batcher.in_rows, desk.batcher.backlog) == (2, 0, 0)
+
+
+def test_rows_that_are_lost_as_a_canceled_line_leaves_are_read_again() -> None:
+    def break_once() -> None:
+        if not broken:
+            broken.append(True)
+            raise ValueError("broken")
+
+    broken: list[bool] = []
+    recognizer = FakeRecognizer(rows=4, on_drop=break_once)
+    desk = Desk(recognizer)
+    desk.submit_all("abc")
+    desk.turns(1)
+    desk.batcher.cancel({"a"})
+    desk.submit("d", priority=0)
+    desk.finish()
+    assert (sorted(desk.read), desk.failed) == (["b", "c", "d"], {})
+
+
+def test_a_text_that_cannot_be_shown_costs_nothing_else() -> None:
+    def fail() -> None:
+        raise ValueError("no text")
+
+    desk = Desk(FakeRecognizer(rows=2, on_settled=fail))
+    desk.submit("seen", tokens=3, watched=True)
+    desk.submit("other", tokens=3)
+    desk.finish()
+    assert (sorted(desk.read), desk.failed, desk.settled) == (["other", "seen"], {}, [])

@@ -37,6 +37,8 @@ class World:
     unreadable: set[str]
     poisonous: set[str]
     refused: set[str]
+    #: The recognizer fails so often when rows are dropped or texts are asked for.
+    breaks: int
     recognizer: FakeRecognizer = field(init=False)
     batcher: Batcher = field(init=False)
     submitted: Counter[str] = field(default_factory=Counter)
@@ -55,6 +57,8 @@ class World:
             unreadable=self.unreadable,
             poisonous=self.poisonous,
             on_step=self._meanwhile,
+            on_drop=self._break,
+            on_settled=self._break,
         )
         self.batcher = Batcher(
             self.recognizer,
@@ -101,6 +105,11 @@ class World:
     def _meanwhile(self) -> None:
         while self.meanwhile:
             self.meanwhile.pop()()
+
+    def _break(self) -> None:
+        if self.breaks:
+            self.breaks -= 1
+            raise ValueError("broken")
 
     def _refuse(self, keys: list[str]) -> None:
         self._meanwhile()
@@ -149,6 +158,7 @@ worlds = st.builds(
     unreadable=some_keys,
     poisonous=some_keys,
     refused=some_keys,
+    breaks=st.integers(0, 3),
 )
 
 
@@ -179,6 +189,7 @@ def test_nobody_overtakes_a_more_urgent_line(world: World, batch: list[QueuedLin
     world.unreadable.clear()
     world.poisonous.clear()
     world.refused.clear()
+    world.breaks = 0
     for line in batch:
         world.submit(line)
     priorities = {key: line.priority for key, line in world.open.items()}
