@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from core.transcript import Alternative, Flag, Token, Word
@@ -34,15 +35,12 @@ def words_of(text: str, token_ends: Sequence[int], token_logprobs: Sequence[floa
             settles none (part of a character) belongs to the character that comes next.
         token_logprobs: Natural-log probability of each token.
     """
-    starts = (0, *token_ends)
+    starts = [0, *token_ends][: len(token_ends)]
+    lasts = [max(start + 1, end) for start, end in zip(starts, token_ends, strict=True)]
     words = []
     for match in re.finditer(r"\S+", text):
-        logprobs = [
-            logprob
-            for start, end, logprob in zip(starts, token_ends, token_logprobs, strict=False)
-            if start < match.end() and max(end, start + 1) > match.start()
-        ]
-        words.append(Word(text=match.group(), confidence=confidence_of(logprobs)))
+        own = slice(bisect_right(lasts, match.start()), bisect_left(starts, match.end()))
+        words.append(Word(text=match.group(), confidence=confidence_of(token_logprobs[own])))
     return tuple(words)
 
 

@@ -32,6 +32,7 @@ from transformers.utils import logging as transformers_logging
 from worker.beam_search import BeamRules
 from worker.free_memory import free_bytes
 from worker.recognizer import LinePixels, ModelCard, ModelUnavailable
+from worker.trocr_token_texts import TokenTexts
 
 _log = structlog.get_logger(__name__)
 
@@ -63,6 +64,8 @@ class Checkpoint:
     decoder: TrOCRForCausalLM
     image_processor: BaseImageProcessor
     tokenizer: PreTrainedTokenizerBase
+    #: What the tokenizer's tokens write.
+    texts: TokenTexts
     #: What every line begins with.
     start_token: int
     #: Any of these ends a line.
@@ -175,6 +178,7 @@ def _assembled(
         decoder=decoder,
         image_processor=image_processor,
         tokenizer=tokenizer,
+        texts=TokenTexts(tokenizer),
         start_token=start[0],
         end_tokens=frozenset(_token_id(model, "eos_token_id") or ()),
         max_new_tokens=min(wishes.max_new_tokens or _MAX_NEW_TOKENS, positions),

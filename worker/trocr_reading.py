@@ -72,7 +72,7 @@ class Reading:
     @property
     def settled(self) -> str:
         """How its text begins, whatever is read next; beams may still change all of it."""
-        return "" if self._search is not None else settled_text(self._tokens, self._checkpoint.tokenizer)
+        return "" if self._search is not None else settled_text(self._tokens, self._checkpoint.texts)
 
     @property
     def recognition(self) -> Recognition:
@@ -84,7 +84,7 @@ class Reading:
         return recognition_of(
             tokens,
             logprobs,
-            self._checkpoint.tokenizer,
+            self._checkpoint.texts,
             truncated=not self._ends_with_end(tokens),
             alternatives=None if self.top_logprobs is None else alternatives,
         )
