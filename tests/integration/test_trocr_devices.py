@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import DeiTConfig, DeiTModel, ViTConfig, ViTModel
 
 from tests.real_lines import real_lines
@@ -19,6 +20,7 @@ from worker.trocr_decoder import DecoderRows
 from worker.trocr_encoder import CpuEncoder
 from worker.trocr_graphs import FixedShapes, powers_of_two
 from worker.trocr_pixels import DevicePixels
+from worker.trocr_resize import FILTERS, Weights, resized
 from worker.trocr_vit import VitEncoder
 
 LIMIT = 24
@@ -76,18 +78,31 @@ def test_a_line_that_ends_as_beams_join_takes_no_further_token(tmp_path: Path, s
     assert read[greedy].tokens == generated(recognizer, {greedy: lines[greedy]}, steps)[greedy].tokens
 
 
+@pytest.mark.parametrize("most_values", [1, 2**26])
 @pytest.mark.parametrize("encoder", [ViTModel, DeiTModel])
 def test_pictures_resized_by_the_device_are_those_of_the_processor(
-    tmp_path: Path, encoder: type[ViTModel | DeiTModel]
+    tmp_path: Path, encoder: type[ViTModel | DeiTModel], most_values: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("worker.trocr_pixels._MOST_VALUES", most_values)
     checkpoint = random_recognizer(tmp_path, Shape(encoder=encoder, image_size=384)).checkpoint
     pixels = DevicePixels.of(checkpoint)
     assert pixels is not None
-    lines = list(real_lines().values())
-    # normalised to [-1, 1]: a level of 255 is 2 / 255
-    levels = (pixels.preprocessed(lines) - checkpoint.preprocessed(lines)).abs() * 255 / 2
-    assert levels.max() <= 2.01
-    assert levels.mean() < 0.1
+    lines = [*real_lines().values(), *some_lines(4).values(), np.zeros((1, 3000, 3), np.uint8)]
+    assert torch.allclose(pixels.preprocessed(lines), checkpoint.preprocessed(lines), atol=1e-6)
+
+
+@pytest.mark.parametrize("resampling", FILTERS)
+def test_levels_are_those_of_pillow(resampling: Image.Resampling) -> None:
+    random = np.random.default_rng(5)
+    lengths = [1, 2, 47, 48, 64, 96, 100, 700]
+    lines = [random.integers(0, 256, length, np.uint8) for length in lengths]
+    padded = torch.full((len(lines), max(lengths), 1), 255.0)
+    for place, line in zip(padded, lines, strict=True):
+        place[: len(line), 0] = torch.from_numpy(line)
+    weights = Weights.of(torch.tensor(lengths), 48, FILTERS[resampling], longest=max(lengths))
+    read = resized(padded, weights)
+    for levels, line in zip(read[:, :, 0], lines, strict=True):
+        assert levels.tolist() == list(Image.fromarray(line[None]).resize((48, 1), resampling).tobytes())
 
 
 @pytest.mark.parametrize("qkv_bias", [True, False])
@@ -135,12 +150,6 @@ def test_threads_that_encode_change_those_of_nobody_else(tmp_path: Path) -> None
 def test_a_processor_that_keeps_the_aspect_ratio_is_left_to_itself() -> None:
     recognizer = load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype="float32")
     assert DevicePixels.of(recognizer.checkpoint) is None
-
-
-def test_strips_thinner_than_any_text_are_resized_too(tmp_path: Path) -> None:
-    pixels = DevicePixels.of(random_recognizer(tmp_path, Shape()).checkpoint)
-    assert pixels is not None
-    assert pixels.preprocessed([np.zeros((1, 3000, 3), np.uint8)]).shape == (1, 3, 64, 64)
 
 
 def test_without_graphs_sizes_are_as_they_are() -> None:
