@@ -14,7 +14,6 @@ import torch
 
 from core.reading_options import MAX_BEAMS
 from worker.recognizer import (
-    DeviceLost,
     GroupSize,
     LineRequest,
     ModelCard,
@@ -26,6 +25,7 @@ from worker.trocr_checkpoint import Checkpoint, load_checkpoint
 from worker.trocr_decoder import DecoderRows
 from worker.trocr_device import choose_device, choose_dtype
 from worker.trocr_encoder import CpuEncoder, CudaEncoder
+from worker.trocr_errors import errors_named
 from worker.trocr_hub import fetched
 from worker.trocr_reading import Reading
 from worker.trocr_steps import MadeStep
@@ -70,7 +70,7 @@ class TrocrRecognizer:
         self._owners: list[Reading] = []
         #: Steps whose tokens were not looked at.
         self._made: deque[MadeStep] = deque()
-        with torch.inference_mode(), _errors_named():
+        with torch.inference_mode(), errors_named():
             self._encoder = CudaEncoder(checkpoint, most_lines=self._rows) if kind == "cuda" else CpuEncoder(checkpoint)
             # a blank line tells the shape of what the encoder gives, and warms the device up
             blank = self._encoder.encoded([np.full((64, 512, 3), 255, np.uint8)])
@@ -105,7 +105,7 @@ class TrocrRecognizer:
 
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Encode lines together and give each its rows."""
-        with torch.inference_mode(), _errors_named():
+        with torch.inference_mode(), errors_named():
             encoded = self._encoder.encoded([request.pixels for request in lines.values()])
             self._decoder.join(encoded, [request.beams for request in lines.values()])
         for key, request in lines.items():
@@ -145,7 +145,7 @@ class TrocrRecognizer:
     @contextmanager
     def _rows_lost_on_error(self) -> Iterator[None]:
         try:
-            with torch.inference_mode(), _errors_named():
+            with torch.inference_mode(), errors_named():
                 yield
         except Exception:
             self._owners.clear()
@@ -231,20 +231,3 @@ def _located(source: Path | str) -> tuple[Path, str | None]:
     repository, _, revision = source.partition("@")
     folder = fetched(repository, revision or None)
     return folder, folder.name
-
-
-@contextmanager
-def _errors_named() -> Iterator[None]:
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        torch.cuda.empty_cache()
-        raise RecognizerOutOfMemory(str(error)) from error
-    except torch.AcceleratorError as error:
-        # After a failed assertion or a bad address every further call fails.
-        raise DeviceLost(str(error)) from error
-    except RuntimeError as error:
-        # the CPU's allocator has no class of its own for it
-        if "can't allocate memory" in str(error):
-            raise RecognizerOutOfMemory(str(error)) from error
-        raise

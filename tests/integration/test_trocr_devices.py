@@ -14,10 +14,11 @@ from transformers import DeiTConfig, DeiTModel, ViTConfig, ViTModel
 
 from tests.real_lines import real_lines
 from tests.trocr_models import BUNDLED, Shape, generated, read_all, save_random_model, some_lines
-from worker.recognizer import DeviceLost, LineRequest, Recognition
+from worker.recognizer import DeviceLost, LineRequest, ModelUnavailable, Recognition, RecognizerOutOfMemory
 from worker.trocr import TrocrRecognizer, load_trocr
 from worker.trocr_decoder import DecoderRows
 from worker.trocr_encoder import CpuEncoder
+from worker.trocr_errors import errors_named
 from worker.trocr_graphs import FixedShapes, powers_of_two
 from worker.trocr_pixels import DevicePixels
 from worker.trocr_resize import FILTERS, Weights, resized
@@ -162,6 +163,49 @@ def test_without_graphs_sizes_are_as_they_are() -> None:
 )
 def test_sizes_double_up_to_the_largest(least: int, most: int, sizes: list[int]) -> None:
     assert powers_of_two(least, most) == sizes
+
+
+def capture_that_ran_out() -> None:
+    try:
+        raise torch.OutOfMemoryError("no room")
+    finally:
+        raise torch.AcceleratorError("CUDA error: the recording was given up")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        torch.AcceleratorError("CUDA error: operation failed due to a previous error during capture"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError("none left"),
+        None,
+    ],
+)
+def test_too_little_memory_is_known_in_all_its_disguises(error: Exception | None) -> None:
+    with pytest.raises(RecognizerOutOfMemory), errors_named():
+        if error is None:
+            capture_that_ran_out()
+        else:
+            raise error
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), errors_named():
+        raise RuntimeError("shapes do not match")
+
+
+def test_a_device_without_room_for_the_graphs_is_a_matter_of_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.AcceleratorError("CUDA error: operation failed due to a previous error during capture")
+
+    monkeypatch.setattr("worker.trocr_decoder.FixedShapes", fail)
+    with pytest.raises(ModelUnavailable, match="set INKQUEUE_ROWS lower"):
+        random_recognizer(tmp_path, Shape())
 
 
 def test_an_error_after_which_the_device_answers_no_more_is_told_apart(
