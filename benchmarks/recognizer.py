@@ -47,7 +47,7 @@ from tests.real_lines import real_lines
 from worker.batcher import Batcher, QueuedLine
 from worker.metrics import PrometheusObserver
 from worker.recognizer import LinePixels, LineRequest, Recognition
-from worker.trocr import TrocrRecognizer, load_trocr
+from worker.trocr import TrocrRecognizer, find_checkpoint
 from worker.trocr_checkpoint import Checkpoint
 
 #: Tokens of lines, end token included: 48 quantiles of the 537 test lines of two published sources (modern French
@@ -141,9 +141,9 @@ def _loaded(
             bundled = settings().model_dir / model
             source = bundled if bundled.is_dir() else model
         name = model or f"{shape} (random)"
-        ours = load_trocr(source, name=name, device=device, dtype=dtype).checkpoint
+        ours = find_checkpoint(source, name=name, device=device, dtype=dtype)
         on_cpu = ours.model.device.type == "cpu"
-        theirs = load_trocr(source, name=name, device=device, dtype="float32" if on_cpu else dtype).checkpoint
+        theirs = find_checkpoint(source, name=name, device=device, dtype="float32" if on_cpu else dtype)
         if model is None:
             ours, theirs = (replace(checkpoint, end_tokens=frozenset()) for checkpoint in (ours, theirs))
         yield TrocrRecognizer(ours), theirs

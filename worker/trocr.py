@@ -193,15 +193,42 @@ def load_trocr(
     """Load a TrOCR-family model and make it ready to read.
 
     Args:
-        source: A folder; or, as a string, the id of a hub repository, at a revision where `@revision` follows it.
+        source: As `find_checkpoint` takes it.
         name: What jobs call it.
-        device: `auto` is CUDA where there is one.
-        dtype: `auto` is bfloat16 where the device multiplies in it, else float32.
+        device: As `find_checkpoint` takes it.
+        dtype: As `find_checkpoint` takes it.
         rows: Lines at once; 0 lets the device decide.
         max_new_tokens: The most tokens of a line; None is the checkpoint's own limit.
 
     Raises:
         ModelUnavailable: It is not there, cannot be fetched, is not of the TrOCR family, or does not fit on the device.
+    """
+    checkpoint = find_checkpoint(source, name=name, device=device, dtype=dtype)
+    try:
+        return TrocrRecognizer(checkpoint, rows=rows, max_new_tokens=max_new_tokens)
+    except RecognizerOutOfMemory as error:
+        raise ModelUnavailable(
+            f"{checkpoint.card.device} has not enough memory for {name}; set INKQUEUE_ROWS lower: {error}"
+        ) from error
+
+
+def find_checkpoint(
+    source: Path | str,
+    *,
+    name: str,
+    device: Literal["auto", "cpu", "cuda"],
+    dtype: Literal["auto", "float32", "bfloat16", "float16"],
+) -> Checkpoint:
+    """Load a TrOCR-family model onto a device.
+
+    Args:
+        source: A folder; or, as a string, the id of a hub repository, at a revision where `@revision` follows it.
+        name: What jobs call it.
+        device: `auto` is CUDA where there is one.
+        dtype: `auto` is bfloat16 where the device multiplies in it, else float32.
+
+    Raises:
+        ModelUnavailable: It is not there, cannot be fetched, is not of the TrOCR family, or is larger than the memory.
     """
     chosen = choose_device(device)
     number_format = choose_dtype(dtype, chosen)
@@ -215,13 +242,7 @@ def load_trocr(
         threads=torch.get_num_threads(),
     )
     folder, commit = _located(source)
-    checkpoint = load_checkpoint(folder, name=name, revision=commit, device=chosen, dtype=number_format)
-    try:
-        return TrocrRecognizer(checkpoint, rows=rows, max_new_tokens=max_new_tokens)
-    except RecognizerOutOfMemory as error:
-        raise ModelUnavailable(
-            f"{chosen} has not enough memory for {name}; set INKQUEUE_ROWS lower: {error}"
-        ) from error
+    return load_checkpoint(folder, name=name, revision=commit, device=chosen, dtype=number_format)
 
 
 def _located(source: Path | str) -> tuple[Path, str | None]:
