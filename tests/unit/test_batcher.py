@@ -452,3 +452,11 @@ def test_a_text_that_cannot_be_shown_costs_nothing_else() -> None:
     desk.submit("other", tokens=3)
     desk.finish()
     assert (sorted(desk.read), desk.failed, desk.settled) == (["other", "seen"], {}, [])
+
+
+def test_a_line_canceled_during_a_step_that_fails_is_not_read_again() -> None:
+    desk = Desk(FakeRecognizer(poisonous={"bad"}, on_step=lambda: desk.batcher.cancel({"a"})))
+    for key in ("a", "bad", "b"):
+        desk.submit(key, tokens=2)
+    desk.finish()
+    assert (desk.read, list(desk.failed)) == (["b"], ["bad"])

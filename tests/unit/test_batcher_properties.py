@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from random import Random
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -16,15 +17,20 @@ from worker.batcher import Batcher, QueuedLine
 
 KEYS = tuple("abcdefghijkl")
 
-lines = st.builds(
-    QueuedLine,
-    key=st.sampled_from(KEYS),
-    request=st.builds(line_of, st.integers(1, 4), beams=st.sampled_from([1, 1, 1, 2, 5])),
-    priority=st.integers(0, 2),
-    job_id=st.sampled_from(["job_a", "job_b", "job_c"]),
-    alone=st.sampled_from([False, False, False, True]),
-    watched=st.booleans(),
-)
+random = Random(5)
+#: Some of all lines there could be: to draw one of them is quicker than to draw all that is in it.
+LINES = [
+    QueuedLine(
+        key=random.choice(KEYS),
+        request=line_of(random.randint(1, 4), beams=random.choice([1, 1, 1, 2, 5])),
+        priority=random.randint(0, 2),
+        job_id=random.choice(["job_a", "job_b", "job_c"]),
+        alone=random.random() < 0.25,
+        watched=random.random() < 0.5,
+    )
+    for _ in range(500)
+]
+lines = st.sampled_from(LINES)
 
 
 @dataclass
@@ -84,8 +90,21 @@ class World:
 
     def replace(self, keys: set[str], again: list[QueuedLine]) -> None:
         self.cancel(keys)
-        for line in again:
+        self.submit_all(again)
+
+    def submit_all(self, lines: Sequence[QueuedLine]) -> None:
+        for line in lines:
             self.submit(line)
+
+    def replace_later(self, keys: set[str], again: list[QueuedLine]) -> None:
+        self.meanwhile.append(partial(self.replace, keys, again))
+
+    def limit_memory(self, rows: int) -> None:
+        self.recognizer.memory_rows = min(rows, self.rows)
+
+    def turns(self, count: int) -> None:
+        for _ in range(count):
+            self.turn()
 
     def turn(self) -> None:
         self.dropping.clear()
@@ -125,30 +144,19 @@ class World:
         self.ended[key] += 1
 
 
-def act(world: World, draw: Callable[[st.SearchStrategy[object]], object]) -> None:
-    keys = st.sets(st.sampled_from(KEYS), max_size=3)
-    deed = draw(st.sampled_from(["submit", "submit", "submit", "cancel", "cancel_meanwhile", "turn", "turn", "memory"]))
-    if deed == "submit":
-        line = draw(lines)
-        assert isinstance(line, QueuedLine)
-        world.submit(line)
-    elif deed == "memory":
-        rows = draw(st.integers(0, world.rows))
-        assert isinstance(rows, int)
-        world.recognizer.memory_rows = rows
-    elif deed == "turn":
-        world.turn()
-    else:
-        chosen = draw(keys)
-        assert isinstance(chosen, set)
-        if deed == "cancel":
-            world.cancel(chosen)
-        else:
-            again = draw(st.lists(lines, max_size=2))
-            assert isinstance(again, list)
-            world.meanwhile.append(partial(world.replace, chosen, again))
-
-
+keys = st.sets(st.sampled_from(KEYS), max_size=3)
+deeds = st.one_of(
+    st.builds(lambda line: partial(World.submit, line=line), lines),
+    st.builds(lambda line, other: partial(World.submit_all, lines=[line, other]), lines, lines),
+    st.just(World.turn),
+    st.builds(lambda turns: partial(World.turns, count=turns), st.integers(1, 4)),
+    st.builds(lambda chosen: partial(World.cancel, keys=chosen), keys),
+    st.builds(
+        lambda chosen, again: partial(World.replace_later, keys=chosen, again=again), keys, st.lists(lines, max_size=2)
+    ),
+    st.builds(lambda rows: partial(World.limit_memory, rows=rows), st.integers(0, 9)),
+)
+stories = st.lists(deeds, min_size=1, max_size=30)
 some_keys = st.sets(st.sampled_from(KEYS), max_size=2)
 worlds = st.builds(
     World,
@@ -162,21 +170,21 @@ worlds = st.builds(
 )
 
 
-@given(world=worlds, data=st.data(), deeds=st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
-def test_each_line_ends_exactly_once_or_was_canceled(world: World, data: st.DataObject, deeds: int) -> None:
-    for _ in range(deeds):
-        act(world, data.draw)
+@given(world=worlds, story=stories)
+@settings(max_examples=120, deadline=None)
+def test_each_line_ends_exactly_once_or_was_canceled(world: World, story: Sequence[Callable[[World], None]]) -> None:
+    for deed in story:
+        deed(world)
     world.finish()
     assert not world.open
     assert world.submitted == world.ended + world.lost_with_cancel
 
 
-@given(world=worlds, data=st.data(), deeds=st.integers(1, 25))
+@given(world=worlds, story=stories)
 @settings(max_examples=40, deadline=None)
-def test_stopping_returns_exactly_what_did_not_end(world: World, data: st.DataObject, deeds: int) -> None:
-    for _ in range(deeds):
-        act(world, data.draw)
+def test_stopping_returns_exactly_what_did_not_end(world: World, story: Sequence[Callable[[World], None]]) -> None:
+    for deed in story:
+        deed(world)
     unread = world.batcher.stop(grace_s=0.0)
     world.meanwhile.clear()
     world.turn()

@@ -16,7 +16,12 @@ def whole(data: dict[str, object], text: str | None) -> bytes:
     return body(event="job.completed", event_id="evt_1", created_at=NOW, data=fitting(data, text))
 
 
-@given(st.text(max_size=30_000), st.dictionaries(st.text(max_size=64), st.text(max_size=512), max_size=16))
+def long_texts(longest: int) -> st.SearchStrategy[str]:
+    """Of any characters, up to this length; a few of them again and again, since to draw each takes long."""
+    return st.builds(lambda text, length: (text * length)[:length], st.text(max_size=20), st.integers(0, longest))
+
+
+@given(long_texts(30_000), st.dictionaries(long_texts(64), long_texts(512), max_size=16))
 def test_a_body_is_below_twenty_kilobytes_whatever_was_read(text: str, metadata: dict[str, str]) -> None:
     assert len(whole({"id": "job_1", "metadata": metadata}, text)) <= MAX_BODY_BYTES
 
