@@ -1,50 +1,74 @@
-# Two images: "api" (also for migrate, courier and clerk; no torch) and "worker". Builds with engine 20.10 and newer.
+# Targets: `api` (also for migrate, courier and clerk; without torch) and `worker` (--build-arg DEVICE=cuda for NVIDIA).
+# Builds with engine 20.10 and newer. What the images are made of: .dockerignore.
+
+FROM python:3.11-slim-bookworm AS packages
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
+RUN python -m venv --without-pip /opt/inkqueue
+# What an extra needs, by pyproject.toml; a change of code installs nothing anew.
+RUN printf '%s\n' 'import sys, tomllib' \
+  'project = tomllib.load(open("pyproject.toml", "rb"))["project"]' \
+  'print(*project["dependencies"], *project["optional-dependencies"][sys.argv[1]], sep="\n")' >needs.py
+COPY pyproject.toml constraints.txt ./
+
+
+FROM packages AS api-packages
+RUN python needs.py api >needs.txt && pip --python /opt/inkqueue/bin/python install --constraint constraints.txt --requirement needs.txt
+
+
+FROM packages AS worker-packages
+# pip's own index has torch with CUDA; for a CPU, torch's own index has one that is several GB smaller.
+ARG DEVICE=cpu
+RUN torch=$(grep '^torch==' constraints.txt); index=https://download.pytorch.org/whl/cpu; \
+    case $DEVICE in cpu|cuda) ;; *) echo "DEVICE is cpu or cuda, not $DEVICE" >&2; exit 1;; esac; \
+    { [ "$DEVICE" = cpu ] \
+      && pip --python /opt/inkqueue/bin/python install --no-deps --retries 1 --timeout 10 --index-url $index "$torch"; } \
+    || pip --python /opt/inkqueue/bin/python install --constraint constraints.txt "$torch"
+RUN python needs.py worker >needs.txt \
+ && pip --python /opt/inkqueue/bin/python install --constraint constraints.txt --requirement needs.txt
+
 
 FROM python:3.11-slim-bookworm AS base
-ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+# Each process serves its metrics at 9100, for those in the same network; nothing is published by itself.
+ENV PATH=/opt/inkqueue/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
+    PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 INKQUEUE_METRICS_ADDRESS=0.0.0.0:9100
 # The folders of volumes belong to the user from the start: a new volume takes over their owner.
 RUN useradd --uid 1000 --create-home inkqueue \
- && mkdir -p /var/lib/inkqueue/images /home/inkqueue/.cache/huggingface \
- && chown -R inkqueue:inkqueue /var/lib/inkqueue /home/inkqueue/.cache
+ && mkdir -p /var/lib/inkqueue/images /var/lib/inkqueue/secrets /home/inkqueue/.cache/huggingface \
+ && chmod 700 /var/lib/inkqueue/secrets \
+ && chown -R inkqueue:inkqueue /var/lib/inkqueue /home/inkqueue/.cache \
+ && printf '%s\n' '#!/opt/inkqueue/bin/python' 'from cli.main import app' 'app()' >/usr/local/bin/inkqueue \
+ && chmod 755 /usr/local/bin/inkqueue
+COPY deploy/answers.py /usr/local/bin/answers.py
 WORKDIR /app
-COPY pyproject.toml constraints.txt ./
-# What an extra needs, by pyproject.toml; installed before the code is copied, so that a change of code is quick to build.
-RUN printf '%s\n' 'import sys, tomllib' \
-  'project = tomllib.load(open("/app/pyproject.toml", "rb"))["project"]' \
-  'print(*project["dependencies"], *project["optional-dependencies"][sys.argv[1]], sep="\n")' \
-  >/usr/local/bin/needs.py
+STOPSIGNAL SIGTERM
 
 
 FROM base AS api
-RUN python /usr/local/bin/needs.py api >/tmp/needs && pip install --constraint constraints.txt --requirement /tmp/needs
+COPY --from=api-packages /opt/inkqueue /opt/inkqueue
 COPY LICENSE README.md ./
-COPY api api
 COPY cli cli
 COPY core core
 COPY migrations migrations
-COPY training training
 COPY worker worker
-RUN pip install --no-deps --editable .
+COPY api api
+RUN python -m compileall -q .
 USER inkqueue
 EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=6 CMD ["python", "-SEI", "/usr/local/bin/answers.py", "8080", "/readyz"]
 CMD ["inkqueue", "api", "--host", "0.0.0.0"]
 
 
 FROM base AS worker
-# For an NVIDIA GPU: --build-arg TORCH_INDEX= (empty), which takes torch from pip's own index, with CUDA.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN torch=$(grep '^torch==' constraints.txt) \
- && { [ -n "$TORCH_INDEX" ] && pip install --no-deps --retries 1 --timeout 10 --index-url "$TORCH_INDEX" "$torch" \
-   || pip install --constraint constraints.txt "$torch"; }
-RUN python /usr/local/bin/needs.py worker >/tmp/needs && pip install --constraint constraints.txt --requirement /tmp/needs
+COPY --from=worker-packages /opt/inkqueue /opt/inkqueue
+COPY models models
 COPY LICENSE README.md ./
-COPY api api
 COPY cli cli
 COPY core core
 COPY migrations migrations
-COPY models models
-COPY training training
 COPY worker worker
-RUN pip install --no-deps --editable .
+RUN python -m compileall -q .
 USER inkqueue
+# Its metrics are served once its models are loaded; a model of the hub may have to be fetched first.
+HEALTHCHECK --interval=5s --timeout=5s --start-period=300s --retries=6 CMD ["python", "-SEI", "/usr/local/bin/answers.py", "9100", "/metrics"]
 CMD ["inkqueue", "worker"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import structlog
+from prometheus_client import Counter
 
 from api.batch_submission import NO_ROOM
 from api.batch_work import turn
@@ -22,6 +23,11 @@ ROUND_S = 0.5
 _LONGEST_PAUSE_S = 8.0
 #: So often a request may meet a defect of ours before it is failed for it.
 _TRIES = 3
+
+_TURNS = Counter("inkqueue_batch_turns", "Turns of batches, by how they ended.", ["outcome"])
+# Told as 0 from the start: of a series that begins with its first event, Prometheus sees no increase.
+for _outcome in ("done", "waits", "failed"):
+    _TURNS.labels(_outcome)
 
 _log = structlog.get_logger(__name__)
 
@@ -82,12 +88,15 @@ class Clerk:
         try:
             further = turn(batch, last_try=pace.defects >= _TRIES - 1)
         except NO_ROOM as exc:
+            _TURNS.labels("waits").inc()
             _log.info("a batch waits", batch=batch.id, why=exc.message)
         except Exception:
             # A batch that meets a defect must not hold up the others.
+            _TURNS.labels("failed").inc()
             _log.exception("a batch failed its turn", batch=batch.id)
             pace.defects += 1
         else:
+            _TURNS.labels("done").inc()
             del self._paces[batch.id]
             return further
         pace.pause_s = min(2 * pace.pause_s, _LONGEST_PAUSE_S) if pace.pause_s else ROUND_S

@@ -11,6 +11,7 @@ import structlog
 from api.batch_rounds import ROUND_S, Clerk
 from core.exclusive import Work, alone
 from core.logs import configure_logging
+from core.metrics_server import serve_metrics
 
 _log = structlog.get_logger(__name__)
 
@@ -21,6 +22,7 @@ def main() -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    serve_metrics()
     _log.info("clerk started")
     while not stopped.is_set():
         try:

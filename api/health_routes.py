@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from flask import Response, jsonify
 from flask_openapi3 import APIBlueprint, Tag
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.problems import ERROR_RESPONSES
-from api.queue_metrics import queue_metrics
+from api.queue_metrics import metrics_registry
 from api.schemas import AliveBody, ReadyBody
 from core.errors import NotFound
 from core.health import degraded_parts
@@ -36,9 +33,4 @@ def metrics() -> Response:
     """Figures for Prometheus, where the operator publishes them (`INKQUEUE_METRICS`)."""
     if not settings().metrics:
         raise NotFound("metrics are not published here; see INKQUEUE_METRICS")
-    registry = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        # The processes that share this folder are counted together: the API's, and on one machine the worker's too.
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return Response(generate_latest(registry) + queue_metrics(), content_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(metrics_registry()), content_type=CONTENT_TYPE_LATEST)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import multiprocess
 
 from core.settings import settings
+
+# Where there are several, their counts meet here; it may be a folder that is empty and gone at each start.
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).mkdir(exist_ok=True)
 
 worker_class = "gthread"
 workers = settings().api_processes
@@ -42,12 +47,15 @@ def post_worker_init(worker: Any) -> None:
     # After the fork, which their threads and locks would not survive, and before the first requests, of which two at
     # once would each make their own.
     from api.live_texts import live_texts
+    from api.queue_metrics import metrics_registry
     from api.waiting import job_waits
     from core.database import engine
+    from core.metrics_server import serve_metrics
 
     engine()
     job_waits()
     live_texts()
+    serve_metrics(metrics_registry())
 
 
 def worker_int(worker: Any) -> None:

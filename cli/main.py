@@ -15,6 +15,7 @@ from cli.audit import audit
 from cli.commands import CLERK_COMMAND, COURIER_COMMAND, WORKER_COMMAND, api_command
 from cli.credits import credits
 from cli.retention import retention
+from cli.secret_files import make_secrets
 from cli.state_dir import DEFAULT_STATE_DIR
 from core.errors import InkqueueError
 
@@ -49,6 +50,7 @@ app.add_typer(accounts_commands, name="accounts")
 app.add_typer(keys, name="keys")
 app.add_typer(credits, name="credits")
 app.command()(retention)
+app.command("secrets")(make_secrets)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]

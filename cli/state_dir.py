@@ -18,6 +18,7 @@ from cli.embedded import SOCKET_FOLDER_PREFIX, make_socket_folder
 from cli.embedded_postgres import EmbeddedPostgres
 from cli.errors import CannotStart
 from cli.log_lines import LogLines
+from cli.secret_files import write_private
 
 #: Below the folder that the user is in.
 DEFAULT_STATE_DIR = Path(".inkqueue")
@@ -122,13 +123,13 @@ class StateDir:
 
     def write_key(self, key: str) -> None:
         """Write the first key, readable for this user only from its first moment."""
-        _write_private(self.key_file, key)
+        write_private(self.key_file, key)
 
     def secret_key(self) -> str:
         """The key that the secrets in this folder's database are encrypted under; made at the first time."""
         path = self.path / "secret_key"
         if not path.exists():
-            _write_private(path, secrets.token_urlsafe(32))
+            write_private(path, secrets.token_urlsafe(32))
         return path.read_text().strip()
 
     @contextmanager
@@ -166,14 +167,6 @@ class StateDir:
             if time.monotonic() > deadline:
                 raise CannotStart(f"Processes of an earlier inkqueue still hold {self.path} and do not end.")
             time.sleep(0.05)
-
-
-def _write_private(path: Path, text: str) -> None:
-    written = path.with_name(f"{path.name}.new")
-    written.unlink(missing_ok=True)
-    with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"{text}\n")
-    written.replace(path)
 
 
 def _holder(lock: int) -> Holder | None:

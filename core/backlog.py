@@ -1,14 +1,15 @@
-"""What waits for each model, for those who watch the service."""
+"""What waits, for those who watch the service: images for each model, and webhooks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from core import webhook_deliveries
 from core.claims import oldest_waiting, waiting_images
 from core.database import transaction
 from core.ids import made_at
-from core.leases import served_models
+from core.leases import workers_by_model
 from core.states import Priority
 
 #: Counting more would cost more than it tells.
@@ -24,6 +25,8 @@ class Backlog:
     images: int
     #: How long the oldest has waited since its submission, seconds; 0 when none waits.
     oldest_s: float
+    #: Living ones that serve it.
+    workers: int
 
 
 def backlogs() -> list[Backlog]:
@@ -35,11 +38,21 @@ def backlogs() -> list[Backlog]:
     with transaction() as connection:
         waiting = waiting_images(connection, most=_MOST_IMAGES)
         oldest = {model: oldest_waiting(connection, model, Priority.BULK) for model in waiting}
-        served = {model["name"] for model in served_models(connection)}
+        workers = workers_by_model(connection)
     return [
-        Backlog(model=model, images=waiting.get(model, 0), oldest_s=_age_s(oldest.get(model)))
-        for model in sorted(served | waiting.keys())
+        Backlog(model=model, images=waiting.get(model, 0), oldest_s=_age_s(oldest.get(model)), workers=workers[model])
+        for model in sorted(workers.keys() | waiting.keys())
     ]
+
+
+def webhooks_due() -> int:
+    """Webhooks whose time has come and that no courier is sending.
+
+    Raises:
+        Unavailable: Postgres cannot be reached.
+    """
+    with transaction() as connection:
+        return webhook_deliveries.count_due(connection)
 
 
 def _age_s(image_id: str | None) -> float:

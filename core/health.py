@@ -6,6 +6,7 @@ from redis.exceptions import RedisError
 
 from core import exclusive, job_files, leases
 from core.database import transaction
+from core.errors import Unavailable
 from core.exclusive import Work
 from core.redis_address import redis_client
 
@@ -16,14 +17,31 @@ def degraded_parts() -> list[str]:
     Raises:
         Unavailable: Postgres or the storage is away, so that no submission can be taken.
     """
+    alive = _processes_alive()
+    job_files.check_writable()
+    return [name for name, up in {"redis": _redis_answers(), **alive}.items() if not up]
+
+
+def parts_up() -> dict[str, bool]:
+    """Whether each part of the service is up; what only Postgres knows is missing while it is away."""
+    parts = {"redis": _redis_answers(), "storage": True}
+    try:
+        job_files.check_writable()
+    except Unavailable:
+        parts["storage"] = False
+    try:
+        return parts | {"postgres": True} | _processes_alive()
+    except Unavailable:
+        return parts | {"postgres": False}
+
+
+def _processes_alive() -> dict[str, bool]:
     with transaction() as connection:
-        alive = {
+        return {
             "worker": leases.count_living(connection) > 0,
             "courier": leases.is_swept(connection),
             "clerk": exclusive.is_done(connection, Work.BATCHES),
         }
-    job_files.check_writable()
-    return [name for name, up in {"redis": _redis_answers(), **alive}.items() if not up]
 
 
 def _redis_answers() -> bool:

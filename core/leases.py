@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -59,6 +60,12 @@ def served_models(connection: Connection) -> list[dict[str, Any]]:
         model["name"]: model | {"created": int(row.started_at.timestamp())} for row in rows for model in row.models
     }
     return [served[name] for name in sorted(served)]
+
+
+def workers_by_model(connection: Connection) -> Counter[str]:
+    """How many living workers serve each model."""
+    living = select(WorkerRow.models).where(WorkerRow.expires_at > func.now())
+    return Counter(model["name"] for models in connection.execute(living).scalars() for model in models)
 
 
 def count_living(connection: Connection) -> int:

@@ -89,6 +89,10 @@ class Settings(BaseSettings):
     """Encrypts the secrets of webhooks in the database; any 32 characters or more that nobody can guess. Without it
     there are no webhooks; with another one, those secrets must be rotated."""
 
+    secrets_dir: str = ""
+    """Folder of files that hold settings, each named like its variable, such as `database_url`; a variable that is set
+    goes before its file."""
+
     public_url: Annotated[str, Field(pattern=r"^(|https?://[^\s]+[^\s/])$")] = ""
     """Address under which callers reach the API, such as `https://ocr.example.org`; it stands before the links in
     webhooks."""
@@ -157,7 +161,7 @@ class Settings(BaseSettings):
     """Whether the API answers `GET /metrics`, to anybody who reaches it."""
 
     metrics_address: Annotated[str, Field(pattern=r"^(|[^\s]+:\d{1,5})$")] = ""
-    """`host:port` at which a worker serves its metrics; empty: nowhere."""
+    """`host:port` at which each process serves its metrics; empty: nowhere."""
 
     log_format: Literal["console", "json"] = "json"
     """Log lines for people or for machines."""
@@ -192,5 +196,6 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process, read from the environment at the first call."""
-    return Settings()
+    """The settings of this process, read from the environment and from files of secrets at the first call."""
+    told = Settings()
+    return Settings(_secrets_dir=told.secrets_dir) if told.secrets_dir else told

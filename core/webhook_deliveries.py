@@ -158,6 +158,15 @@ def ping(connection: Connection, caller: Caller, *, endpoint_id: str, url: str) 
     return get_delivery(connection, caller, delivery_id)
 
 
+def count_due(connection: Connection) -> int:
+    """Deliveries whose time has come and that no courier is sending."""
+    unclaimed = or_(WebhookDeliveryRow.claimed_until.is_(None), WebhookDeliveryRow.claimed_until <= func.now())
+    due = select(func.count()).where(
+        WebhookDeliveryRow.status == DeliveryStatus.PENDING, WebhookDeliveryRow.due_at <= func.now(), unclaimed
+    )
+    return connection.execute(due).scalar_one()
+
+
 def forget_job(connection: Connection, job_id: str) -> None:
     """Take out of the log what it holds of a deleted job's content: metadata, and what receivers answered."""
     of_job = WebhookDeliveryRow.job_id == job_id

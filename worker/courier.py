@@ -9,6 +9,7 @@ import structlog
 
 from core.errors import Unavailable
 from core.logs import configure_logging
+from core.metrics_server import serve_metrics
 from worker.delivery import Deliverer
 from worker.sweeper import Sweeper
 
@@ -25,6 +26,7 @@ def main() -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    serve_metrics()
     _log.info("courier started")
     deliverer = Deliverer()
     deliverer.start()

@@ -6,6 +6,7 @@ import threading
 import time
 
 import structlog
+from prometheus_client import Counter, Histogram
 
 from core.delivery_claims import AttemptResult, ClaimedDelivery, claim_deliveries, report
 from core.errors import Unavailable
@@ -23,6 +24,9 @@ _PAUSE_S = 0.01
 _RETRY_S = 0.5
 #: Receivers whose trouble is remembered; forgetting one costs a slot for one attempt.
 _MOST_TROUBLED = 10_000
+
+_ATTEMPTS = Counter("inkqueue_webhook_attempts", "Requests to receivers, by outcome.", ["outcome"])
+_SECONDS = Histogram("inkqueue_webhook_seconds", "Time of a request to a receiver.")
 
 _log = structlog.get_logger(__name__)
 
@@ -94,6 +98,8 @@ class Deliverer:
     def _deliver(self, delivery: ClaimedDelivery) -> None:
         try:
             result = self._attempted(delivery)
+            _ATTEMPTS.labels("failed" if result.error else "delivered").inc()
+            _SECONDS.observe(result.latency_ms / 1000)
             self._remember(delivery, failed=result.error is not None)
             self._report(delivery, result)
         finally:

@@ -12,10 +12,10 @@ import structlog
 from celery.platforms import SecurityWarning
 from celery.signals import worker_shutting_down
 from kombu.entity import Queue
-from prometheus_client import start_http_server
 
 from core import leases, notices
 from core.logs import configure_logging
+from core.metrics_server import serve_metrics
 from core.queue import celery_app, queue_name
 from core.settings import settings
 from worker.decoding import DecodingPool
@@ -62,7 +62,7 @@ def main() -> None:
     ]
     heartbeat = Heartbeat(worker_id, transcriptions)
     cancels = notices.Listener(notices.IMAGES_CANCELED, lambda image_id: _drop(transcriptions, image_id))
-    _serve_metrics()
+    serve_metrics()
     finisher.start()
     live_texts.start()
     for transcription in transcriptions:
@@ -128,12 +128,6 @@ def _serve_tickets(transcriptions: Sequence[Transcription]) -> int:
 def _drop(transcriptions: Sequence[Transcription], image_id: str) -> None:
     for transcription in transcriptions:
         transcription.drop([image_id])
-
-
-def _serve_metrics() -> None:
-    if settings().metrics_address:
-        host, _, port = settings().metrics_address.rpartition(":")
-        start_http_server(int(port), addr=host)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import pytest
 from core.settings import Settings
 
 _ROOT = Path(__file__).resolve().parents[2]
-_EXAMPLE = (_ROOT / ".env.example").read_text()
+#: What comes after is held to the compose files, by `test_compose_files.py`.
+_EXAMPLE = (_ROOT / ".env.example").read_text().partition("# Of docker compose alone:")[0]
 
 
 def docstrings() -> dict[str, str]:
