@@ -30,6 +30,7 @@ from api.usage_routes import usage_routes
 from api.webhook_routes import webhook_routes
 from core.logs import configure_logging
 from core.settings import settings
+from core.tracing import configure_tracing
 
 _VERSION = "0.1.0"
 
@@ -37,6 +38,7 @@ _VERSION = "0.1.0"
 def create_app() -> OpenAPI:
     """Build the application; gunicorn calls this once a process."""
     configure_logging()
+    configure_tracing("api")
     app = OpenAPI(
         __name__,
         info=Info(title="inkqueue", version=_VERSION, summary="Handwriting in, text out: jobs, results, credits."),

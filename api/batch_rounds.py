@@ -10,6 +10,7 @@ from itertools import groupby
 
 import structlog
 from prometheus_client import Counter
+from structlog.contextvars import bound_contextvars
 
 from api.batch_submission import NO_ROOM
 from api.batch_work import turn
@@ -86,7 +87,8 @@ class Clerk:
         if self._clock() < pace.due_s:
             return False
         try:
-            further = turn(batch, last_try=pace.defects >= _TRIES - 1)
+            with batch.origin.continued(), bound_contextvars(batch=batch.id, **batch.origin.log_fields()):
+                further = turn(batch, last_try=pace.defects >= _TRIES - 1)
         except NO_ROOM as exc:
             _TURNS.labels("waits").inc()
             _log.info("a batch waits", batch=batch.id, why=exc.message)

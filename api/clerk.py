@@ -12,6 +12,7 @@ from api.batch_rounds import ROUND_S, Clerk
 from core.exclusive import Work, alone
 from core.logs import configure_logging
 from core.metrics_server import serve_metrics
+from core.tracing import configure_tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -19,6 +20,7 @@ _log = structlog.get_logger(__name__)
 def main() -> None:
     """Work on batches until SIGTERM or SIGINT; of several clerks one works, and the others stand by."""
     configure_logging()
+    configure_tracing("clerk")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

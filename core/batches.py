@@ -14,6 +14,7 @@ from core import credits, files, webhooks
 from core.accounts import Caller
 from core.errors import AlreadyFinished, MalformedRequest, NotFound, TooManyBatches
 from core.ids import new_id
+from core.origin import Origin
 from core.settings import settings
 from core.tables import BatchRow
 
@@ -89,6 +90,7 @@ class Batch:
     error_file_id: str | None
     #: Why its file is no batch: code, message, param and line of each error.
     errors: list[dict[str, Any]] | None
+    origin: Origin
 
 
 def create(connection: Connection, caller: Caller, new: NewBatch) -> Batch:
@@ -115,6 +117,7 @@ def create(connection: Connection, caller: Caller, new: NewBatch) -> Batch:
             caller_metadata=dict(new.metadata),
             expires_at=func.now() + WINDOW,
             output_expires_after_s=new.output_expires_after_s,
+            origin=Origin.here().to_store(),
         )
         .returning(BatchRow.__table__)
     ).one()
@@ -274,4 +277,7 @@ def _owned(account_id: str, batch_id: str) -> tuple[ColumnElement[bool], ...]:
 
 def _view(row: Row[Any]) -> Batch:
     values = dict(row._mapping)
-    return Batch(**values | {"status": BatchStatus(row.status), "metadata": values.pop("caller_metadata")})
+    origin = Origin.read(values.pop("origin"))
+    return Batch(
+        **values | {"status": BatchStatus(row.status), "metadata": values.pop("caller_metadata"), "origin": origin}
+    )

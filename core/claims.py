@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select, func, select, text, tuple_, update
 from core import job_events, notices, webhooks
 from core.database import transaction
 from core.locks import lock_jobs
+from core.origin import Origin
 from core.reading_options import ReadingOptions
 from core.states import Mode, Priority, Status
 from core.tables import ImageRow, JobRow
@@ -103,6 +104,7 @@ class Claim:
     suspect: bool
     #: What its caller asks of the reading.
     options: ReadingOptions
+    origin: Origin
 
 
 def claim(worker_id: str, model: str, *, most: int, least: Priority = Priority.BULK) -> list[Claim]:
@@ -152,7 +154,7 @@ def _take(connection: Connection, worker_id: str, image_ids: Sequence[str]) -> l
     )
     rows = connection.execute(
         update(ImageRow)
-        .where(ImageRow.id.in_(free.scalar_subquery()))
+        .where(ImageRow.id.in_(free.scalar_subquery()), JobRow.id == ImageRow.job_id)
         .values(status=Status.RUNNING, worker_id=worker_id, attempt=ImageRow.attempt + 1, started_at=None)
         .returning(
             ImageRow.id,
@@ -168,6 +170,7 @@ def _take(connection: Connection, worker_id: str, image_ids: Sequence[str]) -> l
             ImageRow.max_new_tokens,
             ImageRow.top_logprobs,
             ImageRow.watched,
+            JobRow.origin,
         )
     ).all()
     return [
@@ -186,6 +189,7 @@ def _take(connection: Connection, worker_id: str, image_ids: Sequence[str]) -> l
                 top_logprobs=row.top_logprobs,
                 watched=row.watched,
             ),
+            origin=Origin.read(row.origin),
         )
         for row in sorted(rows, key=lambda row: (row.priority, row.sequence))
     ]

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import Connection, func, insert, select, text, tuple_, update
 
 from core.database import transaction
+from core.origin import Origin
 from core.settings import settings
 from core.tables import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 from core.webhook_bodies import body, fitting, job_text
@@ -86,6 +87,7 @@ class ClaimedDelivery:
     include_text: bool
     created_at: datetime
     data: dict[str, Any]
+    origin: Origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +167,7 @@ def _take(connection: Connection, delivery_ids: Sequence[str]) -> list[ClaimedDe
             include_text=row.include_text,
             created_at=row.created_at,
             data=row.data,
+            origin=Origin.read(row.origin),
         )
         for row in rows
     ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from core import (
@@ -28,6 +29,7 @@ from core.errors import AlreadyFinished, Gone, NotFound, Unavailable
 from core.idempotency import Once
 from core.ids import new_id
 from core.images import ImageHeader
+from core.origin import Origin
 from core.prices import Price, held_lines, price_list
 from core.reading_options import ReadingOptions
 from core.states import Mode, Priority, Status
@@ -102,6 +104,7 @@ def submit(
             unless Postgres went just when it had taken the job.
     """
     job_id = new_id("job")
+    structlog.contextvars.bind_contextvars(job=job_id)
     image_ids = [new_id("img") for _ in new.images]
     price = price_list().price(new.model, new.mode, new.priority, beams=new.reading.beams)
     held_micro = price.line_micro * held_lines(new.mode, images=len(new.images), max_lines=new.max_lines)
@@ -170,6 +173,7 @@ def _insert(
             deadline_at=func.now() + timedelta(seconds=new.deadline_s) if new.deadline_s else None,
             retry_of=new.retry_of,
             batch_id=new.batch_id,
+            origin=Origin.here().to_store(),
         )
     )
     connection.execute(

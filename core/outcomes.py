@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
@@ -14,6 +14,7 @@ from core.database import transaction
 from core.errors import InkqueueError
 from core.job_events import EventKind, Happened
 from core.locks import LockedJob, lock_jobs
+from core.origin import Origin
 from core.states import Status, ended_as
 from core.tables import ImageRow, JobRow, LineRow
 from core.transcript import Flag, Line
@@ -29,6 +30,7 @@ class Outcome:
     attempt: int
     lines: tuple[Line, ...] = ()
     error: InkqueueError | None = None
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def charged_lines(self) -> int:

@@ -166,6 +166,10 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "json"
     """Log lines for people or for machines."""
 
+    otlp_endpoint: str = Field("", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    """OpenTelemetry collector that traces are sent to over HTTP, such as `http://collector:4318`; empty: none. Other
+    variables of OpenTelemetry hold as usual."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least serious level that is logged."""
 

@@ -155,6 +155,8 @@ class JobRow(Base):
     deadline_at: Mapped[datetime | None]
     #: The batch whose requests it reads: then it is told of by the batch, and not by itself.
     batch_id: Mapped[str | None]
+    #: The request and the trace that it came with: see `core/origin.py`.
+    origin: Mapped[dict[str, Any] | None]
 
 
 class ImageRow(Base):
@@ -300,6 +302,8 @@ class BatchRow(Base):
     error_file_id: Mapped[str | None]
     #: Why the file is no batch.
     errors: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
+    #: The request and the trace that it came with.
+    origin: Mapped[dict[str, Any] | None]
 
 
 class BatchRequestRow(Base):
@@ -517,6 +521,8 @@ class WebhookDeliveryRow(Base):
     #: Attempts that failed since it was last scheduled anew.
     failures: Mapped[int] = mapped_column(server_default="0")
     ended_at: Mapped[datetime | None]
+    #: That of its job or batch.
+    origin: Mapped[dict[str, Any] | None]
 
 
 class WebhookAttemptRow(Base):

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Text, delete, exists, fun
 from core.accounts import Caller
 from core.errors import NotFound
 from core.ids import new_id
+from core.origin import Origin
 from core.settings import settings
 from core.tables import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 from core.webhook_events import EventType
@@ -153,6 +154,7 @@ def ping(connection: Connection, caller: Caller, *, endpoint_id: str, url: str) 
             target=endpoint_id,
             include_text=False,
             data={"id": endpoint_id, "object": "webhook_endpoint"},
+            origin=Origin.here().to_store(),
         )
     )
     return get_delivery(connection, caller, delivery_id)

@@ -97,6 +97,7 @@ def announce_batch(connection: Connection, batch_id: str) -> None:
         "event_id": new_id("evt"),
         "include_text": False,
         "data": _batch_data(batch),
+        "origin": batch.origin,
     }
     deliveries = [
         told | {"id": new_id("whd"), "endpoint_id": row.id, "url": row.url, "target": row.id} for row in endpoints
@@ -155,6 +156,7 @@ def _deliveries(rows: Sequence[Row[Any]], error: ErrorView | None) -> list[dict[
         "event": event,
         "event_id": new_id("evt"),
         "data": _data(job, error),
+        "origin": job.origin,
     }
     return [told | receiver | {"id": new_id("whd")} for receiver in receivers]
 

@@ -10,6 +10,7 @@ import structlog
 from core.errors import Unavailable
 from core.logs import configure_logging
 from core.metrics_server import serve_metrics
+from core.tracing import configure_tracing
 from worker.delivery import Deliverer
 from worker.sweeper import Sweeper
 
@@ -23,6 +24,7 @@ _log = structlog.get_logger(__name__)
 def main() -> None:
     """Deliver webhooks, and sweep every second, until SIGTERM or SIGINT."""
     configure_logging()
+    configure_tracing("courier")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

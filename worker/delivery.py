@@ -6,11 +6,13 @@ import threading
 import time
 
 import structlog
+from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import Counter, Histogram
 
 from core.delivery_claims import AttemptResult, ClaimedDelivery, claim_deliveries, report
 from core.errors import Unavailable
 from core.notices import JOB_CHANGED, Listener
+from core.tracing import span
 from worker.webhook_request import WebhookSender
 
 #: Requests at once; each holds a thread that mostly waits.
@@ -110,12 +112,23 @@ class Deliverer:
             self._due.set()
 
     def _attempted(self, delivery: ClaimedDelivery) -> AttemptResult:
-        try:
-            return self._sender.attempt(delivery)
-        except Exception as exc:
-            # Outer edge of the attempt: what nobody foresaw is a failure like any other, and is tried again.
-            _log.exception("an attempt of a webhook failed", delivery=delivery.id)
-            return AttemptResult(latency_ms=0, error=f"the request failed: {type(exc).__name__}")
+        about: dict[str, str | int] = {
+            "inkqueue.delivery": delivery.id,
+            "inkqueue.event": delivery.event,
+            "inkqueue.attempt": delivery.attempt,
+        }
+        with span("webhook", SpanKind.CLIENT, parent=delivery.origin.traceparent, attributes=about) as sending:
+            try:
+                result = self._sender.attempt(delivery)
+            except Exception as exc:
+                # Outer edge of the attempt: what nobody foresaw is a failure like any other, and is tried again.
+                _log.exception("an attempt of a webhook failed", delivery=delivery.id)
+                result = AttemptResult(latency_ms=0, error=f"the request failed: {type(exc).__name__}")
+            if result.status_code is not None:
+                sending.set_attribute("http.response.status_code", result.status_code)
+            if result.error is not None:
+                sending.set_status(StatusCode.ERROR, result.error)
+            return result
 
     def _report(self, delivery: ClaimedDelivery, result: AttemptResult) -> None:
         try:
@@ -129,6 +142,8 @@ class Deliverer:
             _log.info(
                 "webhook",
                 delivery=delivery.id,
+                job=delivery.job_id,
+                **delivery.origin.log_fields(),
                 webhook_event=delivery.event,
                 attempt=delivery.attempt,
                 status=result.status_code,

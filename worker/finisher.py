@@ -96,4 +96,16 @@ def _write(group: Sequence[Outcome | Claim]) -> None:
     ended = [item for item in group if isinstance(item, Outcome)]
     if ended:
         outcomes.finish(ended)
+        _tell(ended)
     give_back([item for item in group if isinstance(item, Claim)])
+
+
+def _tell(ended: Sequence[Outcome]) -> None:
+    # A line for what one job has in a group, and not for each image: a full worker ends thousands in a second.
+    by_job: dict[str, list[Outcome]] = {}
+    for outcome in ended:
+        by_job.setdefault(outcome.job_id, []).append(outcome)
+    for job_id, of_one_job in by_job.items():
+        failed = sum(outcome.error is not None for outcome in of_one_job)
+        fields = of_one_job[0].origin.log_fields()
+        _log.info("images ended", job=job_id, images=len(of_one_job), failed=failed, **fields)

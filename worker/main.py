@@ -18,6 +18,7 @@ from core.logs import configure_logging
 from core.metrics_server import serve_metrics
 from core.queue import celery_app, queue_name
 from core.settings import settings
+from core.tracing import configure_tracing
 from worker.decoding import DecodingPool
 from worker.finisher import Finisher
 from worker.lease import Heartbeat
@@ -38,6 +39,7 @@ _log = structlog.get_logger(__name__)
 def main() -> None:
     """Run one worker until it is told to stop."""
     configure_logging()
+    configure_tracing("worker")
     recognizers = _load_models(settings().models)
     worker_id = leases.register([asdict(recognizer.card) for recognizer in recognizers.values()])
     # The pool comes after the models: its processes are spawned, not forked, and know nothing of them.

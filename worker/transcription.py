@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from core.outcomes import Outcome
 from core.queue import SLICE_IMAGES
 from core.settings import settings
 from core.states import Priority
+from core.tracing import record_span
 from core.transcript import BoundingBox, Flag, Line
 from worker.batcher import BatcherStopped, BatchObserver, QueuedLine
 from worker.finisher import Finisher
@@ -48,6 +50,8 @@ class _Reading:
     """An image that was claimed and has not ended."""
 
     claim: Claim
+    #: Nanoseconds of Unix time.
+    claimed_ns: int
     #: None until its file was fetched.
     decoding: Future[LinePixels] | None = None
     #: Whether its line is the batcher's, which from then on answers for it.
@@ -177,8 +181,9 @@ class Transcription:
 
     def _read_slice(self, *, least: Priority) -> bool:
         slice_ = claims.claim(self._worker_id, self.model, most=SLICE_IMAGES, least=least)
+        now_ns = time.time_ns()
         with self._lock:
-            self._readings.update((claim.image_id, _Reading(claim=claim)) for claim in slice_)
+            self._readings.update((claim.image_id, _Reading(claim=claim, claimed_ns=now_ns)) for claim in slice_)
         try:
             decoding = [(claim, self._decode(claim)) for claim in slice_]
             submitted = [self._submit(claim, future) for claim, future in decoding if future is not None]
@@ -195,7 +200,13 @@ class Transcription:
         try:
             data = job_files.get_image(claim.job_id, claim.image_id)
         except Unavailable as exc:
-            _log.warning("an image is given back: its file cannot be read now", image=claim.image_id, error=exc.message)
+            _log.warning(
+                "an image is given back: its file cannot be read now",
+                image=claim.image_id,
+                job=claim.job_id,
+                error=exc.message,
+                **claim.origin.log_fields(),
+            )
             self._give_back(claim.image_id)
             return None
         except NotFound as exc:
@@ -279,7 +290,7 @@ class Transcription:
         if isinstance(error, RecognizerOutOfMemory):
             self._end(line.key, error=InkqueueError("the line does not fit into the device's memory"))
         else:
-            _log.error("a line could not be read", image=line.key, error=repr(error))
+            _log.error("a line could not be read", image=line.key, job=line.job_id, error=repr(error))
             self._end(line.key, error=InkqueueError("the line could not be read"))
 
     def _end(
@@ -301,9 +312,27 @@ class Transcription:
             lines = (_line(recognition, reading),)
         count_image(self.model, outcome=error.code if error else "read", lines=lines)
         claim = reading.claim
+        self._record(reading, "read" if error is None else error.code)
         self._finisher.finish(
-            Outcome(image_id=image_id, job_id=claim.job_id, attempt=claim.attempt, lines=lines, error=error)
+            Outcome(
+                image_id=image_id,
+                job_id=claim.job_id,
+                attempt=claim.attempt,
+                lines=lines,
+                error=error,
+                origin=claim.origin,
+            )
         )
+
+    def _record(self, reading: _Reading, outcome: str) -> None:
+        claim = reading.claim
+        about = {
+            "inkqueue.job": claim.job_id,
+            "inkqueue.image": claim.image_id,
+            "inkqueue.model": self.model,
+            "inkqueue.outcome": outcome,
+        }
+        record_span("read image", parent=claim.origin.traceparent, began_ns=reading.claimed_ns, attributes=about)
 
     def _give_back(self, image_id: str) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from core.delivery_claims import AttemptResult, ClaimedDelivery, content
 from core.errors import Unavailable
 from core.settings import settings
 from core.signing import signature_headers
+from core.tracing import traceparent
 from core.webhook_guard import webhook_policy
 
 #: What is read of an answer, for the log.
@@ -68,6 +69,8 @@ class WebhookSender:
         body, secrets = content(delivery)
         signed = signature_headers(secrets, event_id=delivery.event_id, sent_at=datetime.now(UTC), body=body)
         headers = [("Content-Type", "application/json"), ("User-Agent", _USER_AGENT), *signed.items()]
+        if here := traceparent():
+            headers.append(("traceparent", here))
         with self._pool.stream("POST", delivery.url, headers=headers, content=body) as answer:
             beginning = _beginning(answer)
             retry_after = _header(answer, b"retry-after")
