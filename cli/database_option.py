@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.state_dir import DEFAULT_STATE_DIR, running_database
+from cli.state_dir import DEFAULT_STATE_DIR, running_service
 
 
 def reach_database(
@@ -17,6 +17,11 @@ def reach_database(
     ] = DEFAULT_STATE_DIR,
 ) -> None:
     """Name the database of a running `inkqueue up` to the settings, unless DATABASE_URL names one already."""
-    url = running_database(state_dir)
-    if url and not os.environ.get("DATABASE_URL"):
-        os.environ["DATABASE_URL"] = url
+    reach_service(state_dir)
+
+
+def reach_service(state_dir: Path) -> None:
+    """Name all that a running `inkqueue up` made for itself to the settings, unless DATABASE_URL names a database."""
+    if not os.environ.get("DATABASE_URL"):
+        for variable, value in running_service(state_dir).items():
+            os.environ.setdefault(variable, value)

@@ -14,6 +14,7 @@ from cli.accounts import accounts_commands, keys
 from cli.audit import audit
 from cli.commands import CLERK_COMMAND, COURIER_COMMAND, WORKER_COMMAND, api_command
 from cli.credits import credits
+from cli.doctor import doctor
 from cli.retention import retention
 from cli.secret_files import make_secrets
 from cli.state_dir import DEFAULT_STATE_DIR
@@ -50,6 +51,7 @@ app.add_typer(accounts_commands, name="accounts")
 app.add_typer(keys, name="keys")
 app.add_typer(credits, name="credits")
 app.command()(retention)
+app.command()(doctor)
 app.command("secrets")(make_secrets)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]

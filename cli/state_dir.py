@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cli.embedded import SOCKET_FOLDER_PREFIX, make_socket_folder
 from cli.embedded_postgres import EmbeddedPostgres
+from cli.embedded_valkey import EmbeddedValkey
 from cli.errors import CannotStart
 from cli.log_lines import LogLines
 from cli.secret_files import write_private
@@ -46,12 +47,18 @@ class Holder:
         return True
 
 
-def running_database(state_dir: Path) -> str | None:
-    """The address of the embedded Postgres of the `inkqueue up` that runs on this folder, if one does."""
+def running_service(state_dir: Path) -> dict[str, str]:
+    """The settings of the `inkqueue up` that runs on this folder with its own servers; none if none does."""
     sockets = (state_dir / "run").resolve()
     if not (sockets / ".s.PGSQL.5432").exists():
-        return None
-    return EmbeddedPostgres(data_folder=state_dir.resolve() / "postgres", socket_folder=sockets).url
+        return {}
+    state = StateDir(state_dir)
+    return {
+        "DATABASE_URL": EmbeddedPostgres(data_folder=state.postgres, socket_folder=sockets).url,
+        "REDIS_URL": EmbeddedValkey(data_folder=state.valkey, socket_folder=sockets).url,
+        "INKQUEUE_STORAGE_URL": state.images.as_uri(),
+        "INKQUEUE_SECRET_KEY": state.secret_key(),
+    }
 
 
 class StateDir:

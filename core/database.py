@@ -9,6 +9,8 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -61,6 +63,13 @@ def transaction(*, durable: bool = True) -> Iterator[Connection]:
         if exc.connection_invalidated:
             raise Unavailable("the database went away") from exc
         raise
+
+
+def schema_revisions(connection: Connection) -> tuple[str | None, str]:
+    """The revision of the database's schema, None for an empty one; and the newest that this version knows."""
+    newest = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+    assert newest is not None
+    return MigrationContext.configure(connection).get_current_revision(), newest
 
 
 def migrate(database_url: str) -> None:

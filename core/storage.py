@@ -138,6 +138,7 @@ def image_store(settings: Settings) -> ImageStore:
 
     Raises:
         ValueError: The address is neither `file:///folder` nor `s3://bucket/prefix`.
+        Unavailable: The folder is missing and cannot be made.
     """
     return _opened(settings.storage_url)
 
@@ -150,7 +151,10 @@ def _opened(url: str) -> ImageStore:
     folder = Path(url2pathname(parts.path))
     if parts.scheme != "file" or parts.netloc or not folder.is_absolute():
         raise ValueError(f"storage_url must be file:///folder or s3://bucket/prefix, not {url!r}")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise Unavailable(f"the folder of the images cannot be made: {exc.strerror}") from exc
     return ImageStore(LocalStore(prefix=folder))
 
 
