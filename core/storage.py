@@ -6,9 +6,10 @@ import builtins
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -19,8 +20,15 @@ from obstore.store import LocalStore, S3Store
 from core.errors import NotFound, Unavailable
 from core.settings import Settings
 
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
 #: Read at once of a file that is too large to be held.
 _PIECE_BYTES = 2**20
+#: A bucket that does not answer is said to be away within some seconds; obstore itself would try for three minutes.
+#: An operator who writes `http://` in AWS_ENDPOINT_URL means it.
+_S3_CLIENT: ClientConfig = {"connect_timeout": "3s", "timeout": "60s", "allow_http": True}
+_S3_RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
 
 
 class ImageStore:
@@ -147,7 +155,7 @@ def image_store(settings: Settings) -> ImageStore:
 def _opened(url: str) -> ImageStore:
     parts = urlsplit(url)
     if parts.scheme == "s3" and parts.netloc:
-        return ImageStore(S3Store.from_url(url))
+        return ImageStore(S3Store.from_url(url, client_options=_S3_CLIENT, retry_config=_S3_RETRIES))
     folder = Path(url2pathname(parts.path))
     if parts.scheme != "file" or parts.netloc or not folder.is_absolute():
         raise ValueError(f"storage_url must be file:///folder or s3://bucket/prefix, not {url!r}")
