@@ -80,9 +80,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def store(
-    server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> ImageStore:
+def store(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ImageStore:
     """A store of this test's own, as an operator would set it."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
