@@ -20,8 +20,13 @@ def reach_database(
     reach_service(state_dir)
 
 
-def reach_service(state_dir: Path) -> None:
-    """Name all that a running `inkqueue up` made for itself to the settings, unless DATABASE_URL names a database."""
-    if not os.environ.get("DATABASE_URL"):
-        for variable, value in running_service(state_dir).items():
-            os.environ.setdefault(variable, value)
+def reach_service(state_dir: Path) -> bool:
+    """Name all that a running `inkqueue up` made for itself to the settings, unless DATABASE_URL names a database.
+
+    Returns:
+        Whether there is such a service.
+    """
+    found = {} if os.environ.get("DATABASE_URL") else running_service(state_dir)
+    for variable, value in found.items():
+        os.environ.setdefault(variable, value)
+    return bool(found)

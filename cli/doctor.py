@@ -12,6 +12,7 @@ from rich.markup import escape
 from cli.database_option import reach_service
 from cli.state_dir import DEFAULT_STATE_DIR
 from core.checkup import check_all
+from core.settings import settings
 
 
 def doctor(
@@ -20,10 +21,11 @@ def doctor(
     ] = DEFAULT_STATE_DIR,
 ) -> None:
     """Look at every part of a running service; exit status 1 when one of them has to be mended."""
-    reach_service(state_dir)
+    # A running `inkqueue up` may have been told of other models than this terminal was.
+    models = () if reach_service(state_dir) else settings().models
     console = Console(soft_wrap=True, highlight=False)
     wrong = 0
-    for check in check_all():
+    for check in check_all(models):
         wrong += check.mend is not None
         sign = "[green]ok   [/]" if check.mend is None else "[bold red]wrong[/]"
         console.print(f"{sign}  {check.part:<10}  {escape(check.found)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,8 +43,12 @@ class Check:
     mend: str | None = None
 
 
-def check_all() -> Iterator[Check]:
-    """Look at everything, in the order in which one would mend it; what needs Postgres only where Postgres answers."""
+def check_all(models: Sequence[str]) -> Iterator[Check]:
+    """Look at everything, in the order in which one would mend it; what needs Postgres only where Postgres answers.
+
+    Args:
+        models: What has to be served.
+    """
     yield _postgres()
     try:
         with transaction():
@@ -60,9 +64,10 @@ def check_all() -> Iterator[Check]:
     yield from _disk()
     yield _secret_key()
     if answers and migrated.mend is None:
-        looks: tuple[Callable[[], Iterator[Check]], ...] = (_workers, _courier, _clerk, _queues)
-        for look in looks:
-            yield from look()
+        yield from _workers(models)
+        yield _courier()
+        yield _clerk()
+        yield from _queues()
 
 
 def _postgres() -> Check:
@@ -158,7 +163,7 @@ def _secret_key() -> Check:
     return Check(part="secret key", found="not set", mend=mend)
 
 
-def _workers() -> Iterator[Check]:
+def _workers(models: Sequence[str]) -> Iterator[Check]:
     with transaction() as connection:
         living = leases.count_living(connection)
         serving = leases.workers_by_model(connection)
@@ -170,25 +175,25 @@ def _workers() -> Iterator[Check]:
         return
     for model in sorted(serving):
         yield Check(part="worker", found=f"{model}: served by {serving[model]}, on {devices[model] or 'its device'}")
-    for model in settings().models:
+    for model in models:
         if not serving[model]:
             mend = "restart the workers with the same INKQUEUE_MODELS as this process, or start one more"
             yield Check(part="worker", found=f"{model}: served by none", mend=mend)
 
 
-def _courier() -> Iterator[Check]:
+def _courier() -> Check:
     with transaction() as connection:
         alive = leases.is_swept(connection)
     due = f"; {webhooks_due()} webhooks are due"
     mend = "inkqueue courier: without it no webhook is sent, and lost work is not given back"
-    yield Check(part="courier", found=("at work" if alive else "none is at work") + due, mend=None if alive else mend)
+    return Check(part="courier", found=("at work" if alive else "none is at work") + due, mend=None if alive else mend)
 
 
-def _clerk() -> Iterator[Check]:
+def _clerk() -> Check:
     with transaction() as connection:
         alive = exclusive.is_done(connection, Work.BATCHES)
     mend = "inkqueue clerk: without it no batch goes on"
-    yield Check(part="clerk", found="at work" if alive else "none is at work", mend=None if alive else mend)
+    return Check(part="clerk", found="at work" if alive else "none is at work", mend=None if alive else mend)
 
 
 def _queues() -> Iterator[Check]:

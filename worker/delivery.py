@@ -28,6 +28,9 @@ _RETRY_S = 0.5
 _MOST_TROUBLED = 10_000
 
 _ATTEMPTS = Counter("inkqueue_webhook_attempts", "Requests to receivers, by outcome.", ["outcome"])
+# Told as 0 from the start: of a series that begins with its first event, Prometheus sees no increase.
+for _outcome in ("delivered", "failed"):
+    _ATTEMPTS.labels(_outcome)
 _SECONDS = Histogram("inkqueue_webhook_seconds", "Time of a request to a receiver.")
 
 _log = structlog.get_logger(__name__)

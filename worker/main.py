@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 import structlog
 from celery.platforms import SecurityWarning
-from celery.signals import worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 from kombu.entity import Queue
 
 from core import leases, notices
@@ -115,6 +115,8 @@ def _serve_tickets(transcriptions: Sequence[Transcription]) -> int:
 
     worker_shutting_down.connect(stop_claiming, weak=False)
     # One thread more than the pumps of each model: a surplus ticket is told off there, and never waits for a pump.
+    # Celery would set the level of the root logger to its own, and nothing that is told below a warning would be seen.
+    setup_logging.connect(_leave_the_log_alone, weak=False)
     celery_worker = app.Worker(
         pool_cls="threads",
         concurrency=(MAX_PUMPS + 1) * len(transcriptions),
@@ -125,6 +127,10 @@ def _serve_tickets(transcriptions: Sequence[Transcription]) -> int:
     )
     celery_worker.start()
     return int(celery_worker.exitcode or 0)
+
+
+def _leave_the_log_alone(**_: object) -> None:
+    """`configure_logging` has set it up."""
 
 
 def _drop(transcriptions: Sequence[Transcription], image_id: str) -> None:

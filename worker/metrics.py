@@ -7,6 +7,7 @@ from typing import Literal
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from core.errors import InkqueueError
 from core.transcript import Line
 from worker.batcher import AdmitReason, Batcher
 
@@ -41,6 +42,11 @@ class PrometheusObserver:
     def __init__(self, model: str, *, rows: int) -> None:
         self._model = model
         _ROW_LIMIT.labels(model).set(rows)
+        # Told as 0 from the start: of a series that begins with its first event, Prometheus sees no increase.
+        _OUT_OF_MEMORY.labels(model)
+        _LINES.labels(model)
+        for outcome in ("read", InkqueueError.code):
+            _IMAGES.labels(model, outcome)
 
     def admitted(
         self, *, lines: int, jobs: int, reason: AdmitReason, encode_s: float, waits_s: Sequence[float]

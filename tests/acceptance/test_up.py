@@ -128,6 +128,7 @@ def test_from_nothing_to_a_line_that_is_read(tmp_path: Path) -> None:
             for line in up.curl_lines()
         )
         assert json.loads(submit)["status"] == "queued"
+        assert "images ended" in up.text, "what a worker tells at its work is seen"
         assert TOWN in json.loads(poll)["text"]
 
 
@@ -187,6 +188,7 @@ def test_the_operators_commands_reach_the_database_of_the_running_service(tmp_pa
         made = inkqueue("keys", "--state-dir", str(tmp_path), "create", "--account", "archive").strip()
         assert "2000 credits available" in inkqueue("credits", "--state-dir", str(tmp_path), "grant", "archive", "1000")
         assert get(up, "/v1/credits", made)["available"] == 2000
+        assert "ppocr-v6: served by 1, on cpu" in inkqueue("doctor", "--state-dir", str(tmp_path))
 
 
 def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def no_worker(patch: pytest.MonkeyPatch) -> None:
 
 def another_model(patch: pytest.MonkeyPatch) -> None:
     both = settings().model_copy(update={"models": ("fake", "trocr-tiny")})
-    patch.setattr("core.checkup.settings", lambda: both)
+    patch.setattr("cli.doctor.settings", lambda: both)
 
 
 def no_courier(patch: pytest.MonkeyPatch) -> None:
@@ -135,12 +135,10 @@ def test_what_is_wrong_is_named_alone_and_with_what_mends_it(
     break_it: Callable[[pytest.MonkeyPatch], None], part: str, mend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_it(monkeypatch)
-    (wrong,) = (check for check in check_all() if check.mend is not None)
-    assert wrong.part == part
-    assert mend in (wrong.mend or "")
     status, said = doctor()
     assert status == 1
-    assert f"wrong  {part}" in said
+    assert said.count("wrong") == 1
+    assert f"wrong  {part:<10}" in said
     assert mend in said
 
 
@@ -159,7 +157,7 @@ def schema_of(revision: str) -> Iterator[None]:
 @pytest.mark.parametrize(("revision", "mend"), [("0001", "inkqueue migrate"), ("9999", "run the version of inkqueue")])
 def test_a_schema_of_another_version_is_named_before_what_depends_on_it(revision: str, mend: str) -> None:
     with schema_of(revision):
-        found = {check.part: check.mend for check in check_all()}
+        found = {check.part: check.mend for check in check_all([])}
     assert mend in (found["schema"] or "")
     assert "worker" not in found
 
@@ -167,7 +165,7 @@ def test_a_schema_of_another_version_is_named_before_what_depends_on_it(revision
 def test_a_redis_that_throws_away_is_named() -> None:
     redis_client().config_set("maxmemory-policy", "allkeys-lru")
     try:
-        found = {check.part: check for check in check_all()}
+        found = {check.part: check for check in check_all([])}
     finally:
         redis_client().config_set("maxmemory-policy", "noeviction")
     assert found["redis"].found == "answers, but evicts (allkeys-lru)"
