@@ -87,7 +87,8 @@ class Clerk:
         if self._clock() < pace.due_s:
             return False
         try:
-            with batch.origin.continued(), bound_contextvars(batch=batch.id, **batch.origin.log_fields()):
+            # The job is bound by each submission, and forgotten after the turn.
+            with batch.origin.continued(), bound_contextvars(batch=batch.id, job=None, **batch.origin.log_fields()):
                 further = turn(batch, last_try=pace.defects >= _TRIES - 1)
         except NO_ROOM as exc:
             _TURNS.labels("waits").inc()

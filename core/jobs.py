@@ -104,7 +104,6 @@ def submit(
             unless Postgres went just when it had taken the job.
     """
     job_id = new_id("job")
-    structlog.contextvars.bind_contextvars(job=job_id)
     image_ids = [new_id("img") for _ in new.images]
     price = price_list().price(new.model, new.mode, new.priority, beams=new.reading.beams)
     held_micro = price.line_micro * held_lines(new.mode, images=len(new.images), max_lines=new.max_lines)
@@ -131,6 +130,8 @@ def submit(
     except Exception:
         job_files.delete_files(job_id)
         raise
+    # Log lines of this request name it from now on.
+    structlog.contextvars.bind_contextvars(job=job_id)
     queue.ring(new.model, tickets=queue.tickets_for(len(new.images)))
     return job_id
 

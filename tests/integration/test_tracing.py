@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +17,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from structlog.contextvars import merge_contextvars
 from structlog.testing import LogCapture
 
+from api.batch_rounds import Clerk
 from tests.domain import MODEL, png, rows
 from tests.fakes import FakeRecognizer
+from tests.openai_clients import data_url
 from tests.receiver import Received, receiving
 from tests.waiting import wait_until
 from tests.workers import pumped, worker_of
@@ -24,6 +28,7 @@ from tests.workers import pumped, worker_of
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
 CALLERS = {"traceparent": f"00-{TRACE}-{PARENT}-01", "X-Request-Id": "request-of-the-test"}
+IMAGE = {"type": "image_url", "image_url": {"url": data_url(png())}}
 
 pytestmark = pytest.mark.usefixtures("courier")
 
@@ -114,10 +119,15 @@ def test_the_log_lines_of_all_processes_name_the_request_the_job_and_the_trace(
     }
 
 
-def test_a_batch_is_told_of_in_the_trace_of_the_request_that_made_it(http: FlaskClient) -> None:
-    file = {"file": (io.BytesIO(b"{}\n"), "batch.jsonl"), "purpose": "batch"}
+def test_the_jobs_of_a_batch_come_from_the_request_that_made_it(http: FlaskClient) -> None:
+    asked_of_model = {"model": MODEL, "messages": [{"role": "user", "content": [IMAGE]}]}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": asked_of_model}
+    file = {"file": (io.BytesIO(json.dumps(line).encode()), "batch.jsonl"), "purpose": "batch"}
     uploaded = http.post("/v1/files", data=file).get_json()["id"]
     asked = {"input_file_id": uploaded, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
     assert http.post("/v1/batches", json=asked, headers=CALLERS).status_code == 200
-    ((origin,),) = rows("SELECT origin FROM batches")
-    assert origin == {"request_id": CALLERS["X-Request-Id"], "traceparent": CALLERS["traceparent"]}
+    clerk = Clerk()
+    wait_until(lambda: clerk.work_once(threading.Event()) and bool(rows("SELECT FROM jobs")))
+    origin = {"request_id": CALLERS["X-Request-Id"], "traceparent": CALLERS["traceparent"]}
+    assert rows("SELECT origin FROM batches UNION ALL SELECT origin FROM jobs") == [(origin,), (origin,)]
+    assert "job" not in structlog.contextvars.get_contextvars(), "the next batch is not told of as this one's job"
