@@ -52,6 +52,16 @@ def test_every_container_is_contained(name: str) -> None:
         assert not what.get("privileged"), service
 
 
+def test_each_gpu_has_one_worker_with_cuda() -> None:
+    workers = {name: what for name, what in services("compose.gpu.yml").items() if name.startswith("worker")}
+    assert [what["image"] for what in workers.values()] == ["inkqueue-worker:cuda"] * len(workers)
+    assert [what["build"] for what in workers.values()] == [{"args": {"DEVICE": "cuda"}}] * len(workers)
+    gpus = [what["deploy"]["resources"]["reservations"]["devices"] for what in workers.values()]
+    assert gpus == [
+        [{"driver": "nvidia", "device_ids": [str(n)], "capabilities": ["gpu"]}] for n in range(len(workers))
+    ]
+
+
 def test_only_the_api_is_published_and_on_loopback() -> None:
     published = {service: what["ports"] for service, what in services(BASE).items() if "ports" in what}
     assert published == {"api": ["${INKQUEUE_PUBLISH:-127.0.0.1:8080}:8080"]}
