@@ -9,7 +9,7 @@ from flask import g, request
 from api.rate_limits import count_request
 from core import accounts
 from core.accounts import Caller, Scope
-from core.database import transaction
+from core.database import looking
 from core.errors import InvalidApiKey, MissingScope
 
 
@@ -44,7 +44,7 @@ def _identify() -> None:
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key:
         raise InvalidApiKey("send the API key as: Authorization: Bearer ink_...")
-    with transaction() as connection:
+    with looking() as connection:
         g.caller = accounts.caller_of(connection, key.strip())
 
 

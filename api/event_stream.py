@@ -12,7 +12,7 @@ from api.event_schemas import DoneEventBody, ImageEventBody, LineEventBody, Stat
 from api.schemas import FailureBody, LineBody
 from api.waiting import Watch, job_waits
 from core.accounts import Caller
-from core.database import transaction
+from core.database import looking
 from core.errors import Gone
 from core.job_events import EventKind, EventView, events_after
 from core.job_views import ErrorView, job_version
@@ -67,7 +67,7 @@ def _stream(caller: Caller, job_id: str, after: int, watch: Watch, open_until_en
 
 
 def _read(caller: Caller, job_id: str, after: int) -> tuple[list[EventView], bool]:
-    with transaction() as connection:
+    with looking() as connection:
         version, status = job_version(connection, caller, job_id)
         events = events_after(connection, job_id, after)
     if status.terminal and not events and after < version:

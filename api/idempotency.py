@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from flask import Request
 from werkzeug.datastructures import FileStorage
 
-from core.database import transaction
+from core.database import looking
 from core.errors import InkqueueError, MalformedRequest
 from core.idempotency import AlreadySubmitted, Earlier, Once, find, under_own_id
 
@@ -61,7 +61,7 @@ def take_once(account_id: str, once: Once | None, take: Callable[[], str]) -> st
 def _earlier(account_id: str, once: Once | None) -> Earlier | None:
     if once is None:
         return None
-    with transaction() as connection:
+    with looking() as connection:
         return find(connection, account_id, once)
 
 

@@ -20,7 +20,7 @@ from api.schemas import DeletedBody, ImageBody, ImageListBody, JobBody, JobListB
 from api.submission import read_submission
 from api.waiting import job_waits
 from core import idempotency, jobs
-from core.database import transaction
+from core.database import looking, transaction
 from core.idempotency import Earlier, Once
 from core.job_views import JobFilter, JobView, image_page, job_view, list_jobs
 from core.prices import held_lines
@@ -46,7 +46,7 @@ def _resolve_own_id() -> None:
     """Put the job's id in the place of one that its caller gave it."""
     named = (request.view_args or {}).get("job_id", "")
     if request.method != "PUT" and OWN_ID.fullmatch(named):
-        with transaction() as connection:
+        with looking() as connection:
             job_id = idempotency.job_of_own_id(connection, caller().account_id, named)
         if job_id is not None:
             request.view_args = (request.view_args or {}) | {"job_id": job_id}
@@ -109,7 +109,7 @@ def list_own_jobs(query: JobPageQuery) -> Response:
 
     `status` may be given several times; `metadata[name]=value` finds the jobs that carry this pair.
     """
-    with transaction() as connection:
+    with looking() as connection:
         found = list_jobs(
             connection,
             caller(),
@@ -147,7 +147,7 @@ def get_job(path: JobPath, query: WaitQuery) -> Response:
 @job_routes.get("/<job_id>/images", responses={200: ImageListBody})
 def list_images(path: JobPath, query: ImagePageQuery) -> Response:
     """List a job's images in order, with what was read in them."""
-    with transaction() as connection:
+    with looking() as connection:
         found = image_page(connection, caller(), path.job_id, after=query.after, most=query.limit + 1)
     return _json(
         ImageListBody.cut(found, limit=query.limit, render=ImageBody.of, cursor=lambda image: str(image.index))
@@ -178,7 +178,7 @@ def delete_job(path: JobPath) -> Response:
 @job_routes.get("/<job_id>/transcript", responses={200: {"content": _TRANSCRIPT_FORMS}})
 def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
     """Get a job's text so far: `txt` has a row a line, `json` every image with its lines."""
-    with transaction() as connection:
+    with looking() as connection:
         images = image_page(connection, caller(), path.job_id, after=-1, most=jobs.MAX_IMAGES)
     if query.format == "json":
         return _json(ImageListBody(data=[ImageBody.of(image) for image in images], has_more=False, next_cursor=None))
@@ -188,7 +188,7 @@ def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
 @job_routes.get("/<job_id>/receipt", responses={200: ReceiptBody})
 def get_receipt(path: JobPath) -> Response:
     """Get what a job cost, entry by entry; it stays when the job is deleted."""
-    with transaction() as connection:
+    with looking() as connection:
         return _json(ReceiptBody.of(receipt(connection, caller(), path.job_id)))
 
 
@@ -228,7 +228,7 @@ def _job(job_id: str) -> Response:
 
 
 def _view(job_id: str) -> JobView:
-    with transaction() as connection:
+    with looking() as connection:
         return job_view(connection, caller(), job_id)
 
 

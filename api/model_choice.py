@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api.model_schemas import how_to_load
 from core.catalogue import catalogue, follows_beams, known_as, served_as
-from core.database import transaction
+from core.database import looking
 from core.errors import BeamsNotAvailable, ModelNotFound, ModelNotLoaded
 from core.leases import served_models
 from core.settings import settings
@@ -36,7 +36,7 @@ def _served_model(name: str | None) -> str:
     configured = settings().models
     if (served := served_as(name, configured)) is not None:
         return served
-    with transaction() as connection:
+    with looking() as connection:
         loaded = [model["name"] for model in served_models(connection)]
     if (served := served_as(name, loaded)) is not None:
         return served

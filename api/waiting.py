@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from core.accounts import Caller
-from core.database import transaction
+from core.database import looking
 from core.job_views import job_version
 from core.notices import JOB_CHANGED, Listener, Waiters, Wakeable
 from core.settings import settings
@@ -122,7 +122,7 @@ class JobWaits:
 
 
 def _read(caller: Caller, job_id: str) -> tuple[int, Status]:
-    with transaction() as connection:
+    with looking() as connection:
         return job_version(connection, caller, job_id)
 
 

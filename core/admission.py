@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select
 
 from core.accounts import Caller
 from core.claims import count_ahead, oldest_waiting
-from core.database import transaction
+from core.database import looking
 from core.errors import QueueFull, RateLimited
 from core.ids import made_at
 from core.settings import settings
@@ -73,7 +73,7 @@ class QueueWatch:
             look = self._looks.get((model, priority))
             if look is not None and self._clock() - look.at_s < _LOOK_EVERY_S:
                 return look
-        with transaction() as connection:
+        with looking() as connection:
             depth = count_ahead(connection, model, priority, most=settings().max_queued_images)
             oldest = oldest_waiting(connection, model, priority)
         age_s = (datetime.now(UTC) - made_at(oldest)).total_seconds() if oldest else 0.0

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, exists, insert, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, exists, insert, select, update
 
 from core import grants, key_totals, low_credits
 from core.amounts import credits_of
+from core.database import looking, transaction
 from core.errors import InsufficientCredits, NotFound
 from core.grants import Payment, Terms
 from core.tables import AccountRow, GrantRow, LedgerRow
@@ -47,6 +48,24 @@ EFFECT = {
     EntryKind.EXPIRE: (-1, 0),
     EntryKind.ADJUST: (1, 0),
 }
+
+# Statements that run with every job are made once: making one costs about as much as sending it.
+_TOTALS = select(AccountRow.balance_micro, AccountRow.held_micro).where(AccountRow.id == bindparam("account"))
+# Not a full lock: rows that refer to the account by foreign key may still be inserted beside it.
+_LOCKED_TOTALS = _TOTALS.with_for_update(key_share=True)
+_LOCKED_TOTALS_AND_DUE = _TOTALS.add_columns(
+    exists(GrantRow.id).where(GrantRow.account_id == AccountRow.id, grants.is_due()).label("due")
+).with_for_update(of=AccountRow, key_share=True)
+_MOVE_TOTALS = (
+    update(AccountRow)
+    .where(AccountRow.id == bindparam("account"))
+    .values(
+        balance_micro=AccountRow.balance_micro + bindparam("balance", type_=BigInteger),
+        held_micro=AccountRow.held_micro + bindparam("held", type_=BigInteger),
+    )
+    .returning(AccountRow.balance_micro, AccountRow.held_micro, AccountRow.low_credits_micro)
+)
+_WRITE = insert(LedgerRow).returning(LedgerRow.id, sort_by_parameter_order=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +129,7 @@ def post(connection: Connection, entries: Sequence[Entry]) -> None:
 
 
 def _move_account(connection: Connection, account_id: str, *, balance_micro: int, held_micro: int) -> None:
-    row = connection.execute(
-        update(AccountRow)
-        .where(AccountRow.id == account_id)
-        .values(balance_micro=AccountRow.balance_micro + balance_micro, held_micro=AccountRow.held_micro + held_micro)
-        .returning(AccountRow.balance_micro, AccountRow.held_micro, AccountRow.low_credits_micro)
-    ).one()
+    row = connection.execute(_MOVE_TOTALS, {"account": account_id, "balance": balance_micro, "held": held_micro}).one()
     low_credits.tell(
         connection,
         low_credits.Moved(
@@ -143,7 +157,7 @@ def _key_changes(entries: Sequence[Entry]) -> dict[str, key_totals.Change]:
 def _write(connection: Connection, entries: Sequence[Entry]) -> Sequence[int]:
     return (
         connection.execute(
-            insert(LedgerRow).returning(LedgerRow.id, sort_by_parameter_order=True),
+            _WRITE,
             [
                 {
                     "account_id": entry.account_id,
@@ -198,11 +212,7 @@ def credit(connection: Connection, account_id: str, *, lock: bool = False) -> Cr
     Raises:
         NotFound: There is no such account.
     """
-    query = select(AccountRow.balance_micro, AccountRow.held_micro).where(AccountRow.id == account_id)
-    if lock:
-        # Not a full lock: rows that refer to the account by foreign key may still be inserted beside it.
-        query = query.with_for_update(key_share=True)
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_LOCKED_TOTALS if lock else _TOTALS, {"account": account_id}).one_or_none()
     if row is None:
         raise NotFound("there is no such account")
     return Credit(balance_micro=row.balance_micro, held_micro=row.held_micro)
@@ -234,15 +244,17 @@ def check_hold(connection: Connection, *, account_id: str, key_id: str | None, a
         key_totals.check_cap(connection, key_id, amount_micro)
 
 
-def check_funds(connection: Connection, account_id: str, needed_micro: int) -> None:
-    """Judge without a lock whether an account can pay at this moment.
+def check_funds(account_id: str, needed_micro: int) -> None:
+    """Judge whether an account can pay at this moment, without keeping it locked.
 
     Raises:
         InsufficientCredits: It cannot; the message tells spent credits from held ones.
     """
-    have = credit(connection, account_id)
+    with looking() as connection:
+        have = credit(connection, account_id)
     if needed_micro > have.available_micro:
-        have = _settled(connection, account_id)
+        with transaction() as connection:
+            have = _settled(connection, account_id)
     _check_available(have, needed_micro)
 
 
@@ -291,12 +303,7 @@ def _entry_of(account_id: str, kind: EntryKind, due: grants.Due) -> Entry:
 def _settled(connection: Connection, account_id: str) -> Credit:
     """The account's totals, locked, with every grant in them that can be spent now, and no other."""
     # The sweeper settles every second; who submits just then must not spend what is over, nor miss what has begun.
-    due = exists(GrantRow.id).where(GrantRow.account_id == account_id, grants.is_due())
-    row = connection.execute(
-        select(AccountRow.balance_micro, AccountRow.held_micro, due.label("due"))
-        .where(AccountRow.id == account_id)
-        .with_for_update(of=AccountRow, key_share=True)
-    ).one()
+    row = connection.execute(_LOCKED_TOTALS_AND_DUE, {"account": account_id}).one()
     if row.due:
         settle(connection, account_id)
         return credit(connection, account_id)

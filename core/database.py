@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -11,9 +12,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from core.errors import Unavailable
 from core.settings import settings
@@ -25,20 +28,40 @@ _SESSION_OPTIONS = "-c statement_timeout=30000 -c lock_timeout=10000 -c timezone
 #: Over TCP, a server that vanished without a word is given up after some 10 s.
 _SILENT_SERVER = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
+#: A connection that was used so long ago is not asked whether it is still open.
+_SURELY_OPEN_S = 1.0
+
 
 @lru_cache(maxsize=1)
 def engine() -> Engine:
     """The engine of this process; it connects when first used, and again after Postgres was away."""
-    return create_engine(
+    made = create_engine(
         settings().database_url,
         pool_size=5,
         max_overflow=15,
         pool_timeout=5,
-        pool_pre_ping=True,
         # Parameters are people's texts: an error is logged without them.
         hide_parameters=True,
         connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "options": _SESSION_OPTIONS, **_SILENT_SERVER},
     )
+    event.listen(made, "checkin", _note_use)
+    event.listen(made, "checkout", _ping_unless_just_used)
+    return made
+
+
+def _note_use(_: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _ping_unless_just_used(connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
+    """Find out that Postgres was restarted before somebody's statement does, without asking it before each."""
+    if time.monotonic() - record.info.get("used_at", time.monotonic()) < _SURELY_OPEN_S:
+        return
+    try:
+        engine().dialect.do_ping(connection)
+    except engine().dialect.loaded_dbapi.Error as exc:
+        # The pool then opens another connection in its place.
+        raise DisconnectionError from exc
 
 
 @contextmanager
@@ -52,11 +75,29 @@ def transaction(*, durable: bool = True) -> Iterator[Connection]:
     Raises:
         Unavailable: Postgres cannot be reached or went away.
     """
+    with _outages(), engine().begin() as connection:
+        if not durable:
+            connection.execute(text("SET LOCAL synchronous_commit = off"))
+        yield connection
+
+
+@contextmanager
+def looking() -> Iterator[Connection]:
+    """A connection for statements that each see what is committed at their moment, without a transaction around them.
+
+    For what asks one thing: a transaction takes two more trips to Postgres.
+
+    Raises:
+        Unavailable: Postgres cannot be reached or went away.
+    """
+    with _outages(), engine().connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+@contextmanager
+def _outages() -> Iterator[None]:
     try:
-        with engine().begin() as connection:
-            if not durable:
-                connection.execute(text("SET LOCAL synchronous_commit = off"))
-            yield connection
+        yield
     except (OperationalError, PoolTimeout) as exc:
         raise Unavailable("the database cannot be reached right now") from exc
     except DBAPIError as exc:

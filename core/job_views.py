@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, and_, bindparam, func, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from core.accounts import Caller
@@ -21,6 +21,38 @@ from core.transcript import Alternative, BoundingBox, Flag, Line, Token, Word, j
 EMBEDDED_IMAGES = 100
 #: A queue position is counted up to here; behind it, it is unknown.
 _COUNTED_POSITIONS = 10_000
+
+# Statements that run with every job are made once: making one costs about as much as sending it.
+_JOB = select(JobRow.__table__).where(JobRow.id == bindparam("job"), JobRow.account_id == bindparam("account"))
+_IMAGES = (
+    select(ImageRow.__table__)
+    .where(ImageRow.job_id == bindparam("job"), ImageRow.position > bindparam("after"))
+    .order_by(ImageRow.position)
+    .limit(bindparam("most", type_=Integer))
+)
+_LINES = (
+    select(LineRow.__table__)
+    .where(LineRow.image_id.in_(bindparam("images", expanding=True)))
+    .order_by(LineRow.image_id, LineRow.position)
+)
+_OWN_FIRST = (
+    select(func.min(ImageRow.sequence))
+    .where(ImageRow.job_id == bindparam("job"), ImageRow.status == Status.QUEUED)
+    .scalar_subquery()
+)
+_AHEAD = select(func.count()).select_from(
+    select(ImageRow.id)
+    .where(
+        ImageRow.model == bindparam("model"),
+        ImageRow.status == Status.QUEUED,
+        or_(
+            ImageRow.priority < bindparam("priority"),
+            and_(ImageRow.priority == bindparam("priority"), ImageRow.sequence < _OWN_FIRST),
+        ),
+    )
+    .limit(_COUNTED_POSITIONS + 1)
+    .subquery()
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,13 +199,8 @@ def list_jobs(
 
 
 def _images(connection: Connection, job_id: str, *, after: int, most: int | None) -> tuple[ImageView, ...]:
-    rows = connection.execute(
-        select(ImageRow.__table__)
-        .where(ImageRow.job_id == job_id, ImageRow.position > after)
-        .order_by(ImageRow.position)
-        .limit(most)
-    ).all()
-    lines = _lines(connection, [row.id for row in rows])
+    rows = connection.execute(_IMAGES, {"job": job_id, "after": after, "most": most}).all()
+    lines = _lines(connection, [row.id for row in rows if Status(row.status) is Status.SUCCEEDED])
     return tuple(
         ImageView(
             id=row.id,
@@ -196,9 +223,7 @@ def job_row(connection: Connection, caller: Caller, job_id: str) -> Row[Any]:
         NotFound: The account has no such job.
         Gone: It was deleted.
     """
-    row = connection.execute(
-        select(JobRow.__table__).where(JobRow.id == job_id, JobRow.account_id == caller.account_id)
-    ).one_or_none()
+    row = connection.execute(_JOB, {"job": job_id, "account": caller.account_id}).one_or_none()
     if row is None:
         raise NotFound(f"there is no job {job_id}")
     if row.deleted_at is not None:
@@ -244,9 +269,9 @@ def _view(
 
 def _lines(connection: Connection, image_ids: Sequence[str]) -> dict[str, list[Line]]:
     lines: dict[str, list[Line]] = defaultdict(list)
-    rows = connection.execute(
-        select(LineRow.__table__).where(LineRow.image_id.in_(image_ids)).order_by(LineRow.image_id, LineRow.position)
-    )
+    if not image_ids:
+        return lines
+    rows = connection.execute(_LINES, {"images": image_ids})
     for row in rows:
         lines[row.image_id].append(line_of(row))
     return lines
@@ -305,22 +330,5 @@ def first_errors(connection: Connection, jobs: Sequence[Row[Any]]) -> dict[str, 
 def _queue_position(connection: Connection, row: Row[Any]) -> int | None:
     if Status(row.status) is not Status.QUEUED:
         return None
-    own_first = (
-        select(func.min(ImageRow.sequence))
-        .where(ImageRow.job_id == row.id, ImageRow.status == Status.QUEUED)
-        .scalar_subquery()
-    )
-    ahead = (
-        select(ImageRow.id)
-        .where(
-            ImageRow.model == row.model,
-            ImageRow.status == Status.QUEUED,
-            or_(
-                ImageRow.priority < row.priority,
-                and_(ImageRow.priority == row.priority, ImageRow.sequence < own_first),
-            ),
-        )
-        .limit(_COUNTED_POSITIONS + 1)
-    )
-    count = connection.execute(select(func.count()).select_from(ahead.subquery())).scalar_one()
+    count = connection.execute(_AHEAD, {"job": row.id, "model": row.model, "priority": row.priority}).scalar_one()
     return count if count <= _COUNTED_POSITIONS else None

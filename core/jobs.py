@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Interval, Row, bindparam, delete, func, insert, select, update
 
 from core import (
     admission,
@@ -40,6 +40,10 @@ from core.webhooks import JobWebhook
 MAX_IMAGES = 1000
 #: The status of the answer to a submission, which a replay repeats.
 _ACCEPTED = 202
+
+# Statements that run with every job are made once: making one costs about as much as sending it.
+_INSERT_JOB = insert(JobRow).values(deadline_at=func.now() + bindparam("deadline", type_=Interval))
+_INSERT_IMAGES = insert(ImageRow)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,11 +143,11 @@ def submit(
 def _judge(caller: Caller, new: NewJob, held_micro: int) -> None:
     """Refuse what is known to be refused before anything of it is stored."""
     admission.queue_watch().check(new.model, new.priority)
-    with transaction() as connection:
-        # Judged again under the account's lock; here it keeps those who cannot pay from filling the disk.
-        credits.check_funds(connection, caller.account_id, held_micro)
-        if new.webhook is not None:
-            # What could never be signed is refused now, not when it is to be sent.
+    # Judged again under the account's lock; here it keeps those who cannot pay from filling the disk.
+    credits.check_funds(caller.account_id, held_micro)
+    if new.webhook is not None:
+        # What could never be signed is refused now, not when it is to be sent.
+        with transaction() as connection:
             webhook_secrets.ensure_secret(connection, caller.account_id)
 
 
@@ -152,33 +156,34 @@ def _insert(
 ) -> None:
     image_held_micro = price.line_micro * held_lines(new.mode, images=1, max_lines=new.max_lines)
     connection.execute(
-        insert(JobRow).values(
-            id=job_id,
-            account_id=caller.account_id,
-            key_id=caller.key_id,
-            status=Status.QUEUED,
-            model=new.model,
-            mode=new.mode,
-            priority=new.priority,
-            max_lines=new.max_lines,
-            caller_metadata=dict(new.metadata),
-            images_total=len(new.images),
-            held_micro=image_held_micro * len(new.images),
-            line_price_micro=price.line_micro,
-            price_version=price.version,
-            beams=new.reading.beams,
-            stored_bytes=new.stored_bytes,
-            webhook_url=new.webhook.url if new.webhook else None,
-            webhook_events=[event.value for event in new.webhook.events] if new.webhook else None,
-            webhook_include_text=new.webhook.include_text if new.webhook else False,
-            deadline_at=func.now() + timedelta(seconds=new.deadline_s) if new.deadline_s else None,
-            retry_of=new.retry_of,
-            batch_id=new.batch_id,
-            origin=Origin.here().to_store(),
-        )
+        _INSERT_JOB,
+        {
+            "id": job_id,
+            "account_id": caller.account_id,
+            "key_id": caller.key_id,
+            "status": Status.QUEUED,
+            "model": new.model,
+            "mode": new.mode,
+            "priority": new.priority,
+            "max_lines": new.max_lines,
+            "caller_metadata": dict(new.metadata),
+            "images_total": len(new.images),
+            "held_micro": image_held_micro * len(new.images),
+            "line_price_micro": price.line_micro,
+            "price_version": price.version,
+            "beams": new.reading.beams,
+            "stored_bytes": new.stored_bytes,
+            "webhook_url": new.webhook.url if new.webhook else None,
+            "webhook_events": [event.value for event in new.webhook.events] if new.webhook else None,
+            "webhook_include_text": new.webhook.include_text if new.webhook else False,
+            "deadline": timedelta(seconds=new.deadline_s) if new.deadline_s else None,
+            "retry_of": new.retry_of,
+            "batch_id": new.batch_id,
+            "origin": Origin.here().to_store(),
+        },
     )
     connection.execute(
-        insert(ImageRow),
+        _INSERT_IMAGES,
         [
             {
                 "id": image_id,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, cast, func, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, SQLColumnExpression, bindparam, cast, func, select, update
 from sqlalchemy import Date as SqlDate
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -31,21 +31,30 @@ class Change:
     captured_micro: int
 
 
+# Statements that run with every job are made once: making one costs about as much as sending it.
+_MOVE_HELD = (
+    update(KeyRow)
+    .where(KeyRow.id == bindparam("key"))
+    .values(held_micro=KeyRow.held_micro + bindparam("change", type_=BigInteger))
+)
+_MONTH = upsert(KeyMonthRow).values(key_id=bindparam("key"), month=THIS_MONTH, captured_micro=bindparam("captured"))
+_ADD_CAPTURED = _MONTH.on_conflict_do_update(
+    index_elements=["key_id", "month"],
+    set_={"captured_micro": KeyMonthRow.captured_micro + _MONTH.excluded.captured_micro},
+)
+
+
 def move(connection: Connection, changes: Mapping[str, Change]) -> None:
     """Move the totals of keys; the caller writes the ledger entries in the same transaction."""
     for key_id, change in sorted(changes.items()):
         if change.held_micro:
-            connection.execute(
-                update(KeyRow).where(KeyRow.id == key_id).values(held_micro=KeyRow.held_micro + change.held_micro)
-            )
+            connection.execute(_MOVE_HELD, {"key": key_id, "change": change.held_micro})
         if change.captured_micro:
             _capture(connection, key_id, change.captured_micro)
 
 
 def _capture(connection: Connection, key_id: str, captured_micro: int) -> None:
-    row = upsert(KeyMonthRow).values(key_id=key_id, month=THIS_MONTH, captured_micro=captured_micro)
-    total: Any = KeyMonthRow.captured_micro + row.excluded.captured_micro
-    connection.execute(row.on_conflict_do_update(index_elements=["key_id", "month"], set_={"captured_micro": total}))
+    connection.execute(_ADD_CAPTURED, {"key": key_id, "captured": captured_micro})
 
 
 def captured_this_month(key_id: SQLColumnExpression[str]) -> ColumnElement[int]:
@@ -63,15 +72,16 @@ class Budget:
     held_micro: int
 
 
+_BUDGET = select(
+    KeyRow.monthly_cap_micro.label("cap_micro"),
+    captured_this_month(KeyRow.id).label("captured_micro"),
+    KeyRow.held_micro,
+).where(KeyRow.id == bindparam("key"), KeyRow.monthly_cap_micro.is_not(None))
+
+
 def budget(connection: Connection, key_id: str) -> Budget | None:
     """The budget of a key; None where it has no cap."""
-    row = connection.execute(
-        select(
-            KeyRow.monthly_cap_micro.label("cap_micro"),
-            captured_this_month(KeyRow.id).label("captured_micro"),
-            KeyRow.held_micro,
-        ).where(KeyRow.id == key_id, KeyRow.monthly_cap_micro.is_not(None))
-    ).one_or_none()
+    row = connection.execute(_BUDGET, {"key": key_id}).one_or_none()
     return None if row is None else Budget(**row._mapping)
 
 
