@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, insert, select, text
 
 from core import credits, job_events, notices, webhooks
 from core.credits import Entry, EntryKind
@@ -16,8 +16,45 @@ from core.job_events import EventKind, Happened
 from core.locks import LockedJob, lock_jobs
 from core.origin import Origin
 from core.states import Status, ended_as
-from core.tables import ImageRow, JobRow, LineRow
+from core.tables import ImageRow, LineRow
 from core.transcript import Flag, Line
+
+_END_IMAGES = text(
+    """
+    UPDATE images
+    SET status = ended.status, error_code = ended.error_code, error_message = ended.error_message, finished_at = now()
+    FROM unnest(
+        CAST(:images AS text[]), CAST(:statuses AS text[]),
+        CAST(:error_codes AS text[]), CAST(:error_messages AS text[])
+    ) AS ended (id, status, error_code, error_message)
+    WHERE images.id = ended.id
+    """
+)
+_COUNT = text(
+    """
+    UPDATE jobs
+    SET version = jobs.version + ended.events,
+        images_done = jobs.images_done + ended.images,
+        images_succeeded = jobs.images_succeeded + ended.succeeded,
+        lines_done = jobs.lines_done + ended.lines,
+        lines_charged = jobs.lines_charged + ended.charged,
+        held_micro = jobs.held_micro - ended.settled,
+        charged_micro = jobs.charged_micro + ended.captured
+    FROM unnest(
+        CAST(:jobs AS text[]), CAST(:events AS integer[]), CAST(:images AS integer[]), CAST(:succeeded AS integer[]),
+        CAST(:lines AS integer[]), CAST(:charged AS integer[]), CAST(:settled AS bigint[]), CAST(:captured AS bigint[])
+    ) AS ended (id, events, images, succeeded, lines, charged, settled, captured)
+    WHERE jobs.id = ended.id
+    RETURNING jobs.id, jobs.images_total, jobs.images_done, jobs.images_succeeded, jobs.version
+    """
+)
+_END_JOBS = text(
+    """
+    UPDATE jobs SET status = ended.status, finished_at = now(), version = jobs.version + 1
+    FROM unnest(CAST(:jobs AS text[]), CAST(:statuses AS text[])) AS ended (id, status)
+    WHERE jobs.id = ended.id
+    """
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,27 +108,16 @@ def _end_images(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str
         .with_for_update(key_share=True)
     ).all()
     held = {row.id: row.held_micro for row in standing if row.attempt == attempts[row.id]}
-    changes = [
-        {
-            "image": outcome.image_id,
-            "status": Status.FAILED if outcome.error else Status.SUCCEEDED,
-            "error_code": outcome.error.code if outcome.error else None,
-            "error_message": outcome.error.message if outcome.error else None,
-        }
-        for outcome in outcomes
-        if outcome.image_id in held
-    ]
-    if changes:
+    ended = [outcome for outcome in outcomes if outcome.image_id in held]
+    if ended:
         connection.execute(
-            update(ImageRow)
-            .where(ImageRow.id == bindparam("image"))
-            .values(
-                status=bindparam("status"),
-                error_code=bindparam("error_code"),
-                error_message=bindparam("error_message"),
-                finished_at=func.now(),
-            ),
-            changes,
+            _END_IMAGES,
+            {
+                "images": [outcome.image_id for outcome in ended],
+                "statuses": [(Status.FAILED if outcome.error else Status.SUCCEEDED).value for outcome in ended],
+                "error_codes": [outcome.error.code if outcome.error else None for outcome in ended],
+                "error_messages": [outcome.error.message if outcome.error else None for outcome in ended],
+            },
         )
     return held
 
@@ -136,45 +162,49 @@ def _entries(outcome: Outcome, job: LockedJob, held_micro: int) -> list[Entry]:
 
 
 def _count(connection: Connection, outcomes: Sequence[Outcome], entries: Sequence[Entry]) -> None:
-    captured: dict[str, int] = defaultdict(int)
-    settled: dict[str, int] = defaultdict(int)
-    for entry in entries:
-        assert entry.job_id is not None
-        settled[entry.job_id] += entry.amount_micro
-        captured[entry.job_id] += entry.amount_micro if entry.kind is EntryKind.CAPTURE else 0
     by_job: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         by_job[outcome.job_id].append(outcome)
-    events: list[Happened] = []
-    for job_id, ended in by_job.items():
-        happened = [event for outcome in ended for event in _events(outcome)]
-        succeeded = sum(outcome.error is None for outcome in ended)
-        row = connection.execute(
-            update(JobRow)
-            .where(JobRow.id == job_id)
-            .values(
-                version=JobRow.version + len(happened),
-                images_done=JobRow.images_done + len(ended),
-                images_succeeded=JobRow.images_succeeded + succeeded,
-                lines_done=JobRow.lines_done + sum(len(outcome.lines) for outcome in ended),
-                lines_charged=JobRow.lines_charged + sum(outcome.charged_lines for outcome in ended),
-                held_micro=JobRow.held_micro - settled[job_id],
-                charged_micro=JobRow.charged_micro + captured[job_id],
-            )
-            .returning(JobRow.images_total, JobRow.images_done, JobRow.images_succeeded, JobRow.version)
-        ).one()
-        first_version = row.version - len(happened) + 1
-        events += [replace(event, version=first_version + place) for place, event in enumerate(happened)]
-        if row.images_done == row.images_total:
-            status = ended_as(images_total=row.images_total, images_succeeded=row.images_succeeded)
-            connection.execute(
-                update(JobRow)
-                .where(JobRow.id == job_id)
-                .values(status=status, finished_at=func.now(), version=row.version + 1)
-            )
-            events.append(Happened.to_job(job_id, row.version + 1, status=status))
-    job_events.record(connection, events)
-    webhooks.announce(connection, [event.job_id for event in events if event.kind is EventKind.DONE])
+    happened = {job_id: [event for outcome in ended for event in _events(outcome)] for job_id, ended in by_job.items()}
+    counters = [_counters(job_id, ended, happened[job_id], entries) for job_id, ended in by_job.items()]
+    rows = connection.execute(_COUNT, {name: [row[name] for row in counters] for name in counters[0]}).all()
+    events = [
+        replace(event, version=row.version - len(happened[row.id]) + place)
+        for row in rows
+        for place, event in enumerate(happened[row.id], start=1)
+    ]
+    ends = [
+        Happened.to_job(
+            row.id,
+            row.version + 1,
+            status=ended_as(images_total=row.images_total, images_succeeded=row.images_succeeded),
+        )
+        for row in rows
+        if row.images_done == row.images_total
+    ]
+    if ends:
+        connection.execute(
+            _END_JOBS, {"jobs": [end.job_id for end in ends], "statuses": [str(end.status) for end in ends]}
+        )
+    job_events.record(connection, [*events, *ends])
+    webhooks.announce(connection, [end.job_id for end in ends])
+
+
+def _counters(
+    job_id: str, ended: Sequence[Outcome], happened: Sequence[Happened], entries: Sequence[Entry]
+) -> dict[str, str | int]:
+    """By how much a job's counters move."""
+    of_job = [entry for entry in entries if entry.job_id == job_id]
+    return {
+        "jobs": job_id,
+        "events": len(happened),
+        "images": len(ended),
+        "succeeded": sum(outcome.error is None for outcome in ended),
+        "lines": sum(len(outcome.lines) for outcome in ended),
+        "charged": sum(outcome.charged_lines for outcome in ended),
+        "settled": sum(entry.amount_micro for entry in of_job),
+        "captured": sum(entry.amount_micro for entry in of_job if entry.kind is EntryKind.CAPTURE),
+    }
 
 
 def _events(outcome: Outcome) -> list[Happened]:
