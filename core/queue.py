@@ -70,10 +70,16 @@ def tickets_for(images: int) -> int:
 
 
 def ring(model: str, *, tickets: int) -> None:
-    """Send tickets for a model; without Redis this does nothing, and the sweeper makes up for it."""
+    """See to it that so many tickets wait for a model: one that waits already will find the newest work too.
+
+    Without Redis this does nothing, and the sweeper makes up for it.
+    """
     try:
+        missing = tickets - waiting_tickets(model)
+        if missing <= 0:
+            return
         with celery_app().producer_or_acquire() as producer:
-            for _ in range(tickets):
+            for _ in range(missing):
                 celery_app().send_task(READ_TASK, (model,), queue=queue_name(model), producer=producer, retry=False)
     except (OperationalError, RedisError, OSError) as exc:
         _log.warning("tickets were not sent; the sweeper sends them later", model=model, error=str(exc))

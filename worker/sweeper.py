@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 from prometheus_client import Counter
-from redis.exceptions import RedisError
 from sqlalchemy import Connection, text
 
 from core import (
@@ -114,10 +113,4 @@ def _alone(connection: Connection) -> bool:
 
 def _top_up_tickets(waiting: dict[str, int]) -> None:
     for model, images in waiting.items():
-        try:
-            missing = queue.tickets_for(images) - queue.waiting_tickets(model)
-        except RedisError as exc:
-            _log.warning("tickets are not topped up: Redis is away", error=str(exc))
-            return
-        if missing > 0:
-            queue.ring(model, tickets=missing)
+        queue.ring(model, tickets=queue.tickets_for(images))
