@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import NoReturn
 
 import structlog
 from celery.platforms import SecurityWarning
@@ -37,10 +38,14 @@ _log = structlog.get_logger(__name__)
 
 
 def main() -> None:
-    """Run one worker until it is told to stop."""
+    """Run one worker with the models of the settings until it is told to stop."""
     configure_logging()
     configure_tracing("worker")
-    recognizers = _load_models(settings().models)
+    serve(_load_models(settings().models))
+
+
+def serve(recognizers: Mapping[str, Recognizer]) -> NoReturn:
+    """Read with these models, under the names that jobs ask for, until SIGTERM; then end the process."""
     worker_id = leases.register([asdict(recognizer.card) for recognizer in recognizers.values()])
     # The pool comes after the models: its processes are spawned, not forked, and know nothing of them.
     decoder = DecodingPool(
