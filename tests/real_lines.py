@@ -16,7 +16,12 @@ _FOLDER = Path(__file__).resolve().parent / "data"
 
 def real_lines() -> Mapping[str, LinePixels]:
     """The pixels of each line, under its file's name."""
-    return {name: np.asarray(Image.open(_FOLDER / name).convert("RGB")) for name in transcriptions()}
+    return {file.name: np.asarray(Image.open(file).convert("RGB")) for file in line_files()}
+
+
+def line_files() -> list[Path]:
+    """The image of each line."""
+    return [_FOLDER / name for name in transcriptions()]
 
 
 def transcriptions() -> Mapping[str, str]:
