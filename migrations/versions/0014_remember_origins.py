@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "0015"
+revision = "0014"
 down_revision = "0013"
 
 _TABLES = ("jobs", "batches", "webhook_deliveries")
