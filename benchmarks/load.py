@@ -39,10 +39,14 @@ async def _send_all(port: int, requests: Sequence[bytes], times: int, connection
     left = iter(range(times))
 
     async def send_on() -> None:
-        connection = Connection(*await asyncio.open_connection("127.0.0.1", port))
-        for number in left:
-            await connection.send(requests[number % len(requests)])
-        connection.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            for number in left:
+                writer.write(requests[number % len(requests)])
+                await _read_answer(reader)
+        finally:
+            writer.close()
+            await writer.wait_closed()
 
     await asyncio.gather(*(send_on() for _ in range(connections)))
 
@@ -51,30 +55,12 @@ class RefusedError(Exception):
     """A request was not taken; the message is the answer's."""
 
 
-class Connection:
-    """One connection, with one request on it at a time."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def send(self, request: bytes) -> bytes:
-        """The body of the answer.
-
-        Raises:
-            RefusedError: It is no success.
-        """
-        self._writer.write(request)
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-        body = await self._reader.readexactly(length)
-        if not head.startswith(b"HTTP/1.1 2"):
-            raise RefusedError(body.decode(errors="replace"))
-        return body
-
-    def close(self) -> None:
-        """Close it."""
-        self._writer.close()
+async def _read_answer(reader: asyncio.StreamReader) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+    body = await reader.readexactly(length)
+    if not head.split(maxsplit=2)[1].startswith(b"2"):
+        raise RefusedError(body.decode(errors="replace"))
 
 
 def _part(disposition: str, content: bytes) -> bytes:
