@@ -18,7 +18,7 @@ up: $(VENV)/for-running ## Start the whole service here, and read a line (more: 
 	@exec $(BIN)/inkqueue up $(ARGS)
 
 test: $(VENV)/for-testing lint ## Run everything that must pass: linters, types, imports, tests (less: make test ARGS=tests/unit)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/for-testing ## Run the linters, the type checker and the import contracts
 	$(BIN)/ruff check
