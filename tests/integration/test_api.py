@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from flask.testing import FlaskClient
+from prometheus_client import REGISTRY
 from werkzeug.test import TestResponse
 
 from core import accounts, leases, outcomes
@@ -335,6 +336,15 @@ def test_credits_are_numbers_of_credits(http: FlaskClient) -> None:
 def test_every_answer_has_a_request_id(http: FlaskClient) -> None:
     assert http.get("/v1/jobs").headers["X-Request-Id"].startswith("req_")
     assert http.get("/nowhere", headers={"X-Request-Id": "mine"}).headers["X-Request-Id"] == "mine"
+
+
+def test_methods_that_callers_make_up_begin_no_figures(application: FlaskClient) -> None:
+    for method in ("BREW", "PROPFIND"):
+        assert application.open("/livez", method=method).status_code == 405
+    told = [family for family in REGISTRY.collect() if family.name in ("inkqueue_requests", "inkqueue_request_seconds")]
+    methods = {sample.labels["method"] for family in told for sample in family.samples}
+    assert "_OTHER" in methods
+    assert not {"BREW", "PROPFIND"} & methods
 
 
 def test_readiness_names_what_is_down(application: FlaskClient) -> None:
