@@ -108,9 +108,14 @@ def _outages() -> Iterator[None]:
 
 def schema_revisions(connection: Connection) -> tuple[str | None, str]:
     """The revision of the database's schema, None for an empty one; and the newest that this version knows."""
+    return MigrationContext.configure(connection).get_current_revision(), _newest_revision()
+
+
+@lru_cache(maxsize=1)
+def _newest_revision() -> str:
     newest = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
     assert newest is not None
-    return MigrationContext.configure(connection).get_current_revision(), newest
+    return newest
 
 
 def migrate(database_url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from redis.exceptions import RedisError
 
 from core import exclusive, job_files, leases
-from core.database import transaction
+from core.database import schema_revisions, transaction
 from core.errors import Unavailable
 from core.exclusive import Work
 from core.redis_address import redis_client
@@ -15,8 +15,10 @@ def degraded_parts() -> list[str]:
     """Name what is down or not warm, while submissions are still taken: `redis`, `worker`, `courier`, `clerk`.
 
     Raises:
-        Unavailable: Postgres or the storage is away, so that no submission can be taken.
+        Unavailable: Postgres or the storage is away, or the schema is not up to date, so that no submission can be
+            taken.
     """
+    _check_migrated()
     alive = _processes_alive()
     job_files.check_writable()
     return [name for name, up in {"redis": _redis_answers(), **alive}.items() if not up]
@@ -33,6 +35,14 @@ def parts_up() -> dict[str, bool]:
         return parts | {"postgres": True} | _processes_alive()
     except Unavailable:
         return parts | {"postgres": False}
+
+
+def _check_migrated() -> None:
+    # A new version may be started beside its migration; until that is done, the old one still serves.
+    with transaction() as connection:
+        present, newest = schema_revisions(connection)
+    if present is None or present < newest:
+        raise Unavailable("the database has to be migrated first")
 
 
 def _processes_alive() -> dict[str, bool]:

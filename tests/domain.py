@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from PIL import Image
 from sqlalchemy import text
@@ -141,3 +142,16 @@ def assert_ledger_balances() -> None:
         "SELECT id FROM credit_grants LEFT JOIN grant_spends ON grant_id = id GROUP BY id "
         "HAVING credit_grants.amount_micro - coalesce(sum(grant_spends.amount_micro), 0) <> remaining_micro"
     )
+
+
+@contextmanager
+def schema_of(revision: str) -> Iterator[None]:
+    """The database says that its schema is of another version."""
+    with transaction() as connection:
+        newest = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+        connection.execute(text("UPDATE alembic_version SET version_num = :old"), {"old": revision})
+    try:
+        yield
+    finally:
+        with transaction() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :new"), {"new": newest})

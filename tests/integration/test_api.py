@@ -20,7 +20,7 @@ from core.outcomes import Outcome
 from core.settings import settings
 from core.storage import image_store
 from tests import image_samples
-from tests.domain import MODEL, new_key, png, read, rows
+from tests.domain import MODEL, new_key, png, read, rows, schema_of
 from tests.waiting import wait_until
 
 PICTURE = png()
@@ -368,6 +368,13 @@ def test_the_service_is_not_ready_without_its_database(
     assert error_of(answer) == (503, "unavailable")
     assert answer.headers["Retry-After"]
     assert application.get("/livez").status_code == 200
+
+
+def test_the_service_is_not_ready_before_its_migration(application: FlaskClient) -> None:
+    with schema_of("0001"):
+        assert error_of(application.get("/readyz")) == (503, "unavailable")
+    with schema_of("9999"):
+        assert application.get("/readyz").status_code == 200, "a newer version migrates while this one serves"
 
 
 def test_the_description_names_every_path_and_all_three_forms(application: FlaskClient) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from types import SimpleNamespace
 
@@ -21,7 +20,7 @@ from core.database import transaction
 from core.exclusive import Work, alone
 from core.redis_address import redis_client
 from core.settings import settings
-from tests.domain import new_caller, submit_lines
+from tests.domain import new_caller, schema_of, submit_lines
 
 #: Nobody listens there.
 NOWHERE = "127.0.0.1:1"
@@ -140,18 +139,6 @@ def test_what_is_wrong_is_named_alone_and_with_what_mends_it(
     assert said.count("wrong") == 1
     assert f"wrong  {part:<10}" in said
     assert mend in said
-
-
-@contextmanager
-def schema_of(revision: str) -> Iterator[None]:
-    with transaction() as connection:
-        newest = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
-        connection.execute(text("UPDATE alembic_version SET version_num = :old"), {"old": revision})
-    try:
-        yield
-    finally:
-        with transaction() as connection:
-            connection.execute(text("UPDATE alembic_version SET version_num = :new"), {"new": newest})
 
 
 @pytest.mark.parametrize(("revision", "mend"), [("0001", "inkqueue migrate"), ("9999", "run the version of inkqueue")])
