@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
 #: Each is what `kubectl apply -k` takes.
 OVERLAYS = ["base", "gpu", "keda"]
+#: Those of which one is the whole service.
+SERVICES = OVERLAYS[:2]
 SCHEMAS = json.loads((ROOT / "tests/schemas/kubernetes-1.36.json").read_text())["$defs"]
 GROUPS = {"v1": "core", "apps/v1": "apps", "batch/v1": "batch", "policy/v1": "policy"}
 GROUPS |= {"networking.k8s.io/v1": "networking"}
@@ -65,14 +67,47 @@ def test_every_file_belongs_to_an_overlay(overlay: str) -> None:
     assert named - {"../base"} == files
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not here")
-def test_kubectl_itself_renders_what_agrees_with_the_schema(overlay: str) -> None:
-    done = subprocess.run(["kubectl", "kustomize", str(FOLDER / overlay)], capture_output=True, text=True)
+def rendered(folder: Path) -> list[dict[str, Any]]:
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    rendered = [resource for resource in yaml.safe_load_all(done.stdout) if resource["apiVersion"] in GROUPS]
-    assert len(rendered) == len(loaded("base"))
-    assert [wrong for resource in rendered for wrong in problems(resource)] == []
+    return list(yaml.safe_load_all(done.stdout))
+
+
+needs_kubectl = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not here")
+
+
+@pytest.mark.parametrize("overlay", SERVICES)
+@needs_kubectl
+def test_kubectl_itself_renders_what_agrees_with_the_schema(overlay: str) -> None:
+    resources = rendered(FOLDER / overlay)
+    assert len(resources) == len(loaded("base"))
+    assert [wrong for resource in resources for wrong in problems(resource)] == []
+
+
+@needs_kubectl
+def test_scaling_leaves_the_service_as_it_was_applied() -> None:
+    # Another worker in it would take the GPUs away; a number of replicas, what KEDA has started, whenever one applies.
+    assert [resource["kind"] for resource in rendered(FOLDER / "keda")] == ["ScaledObject"]
+    (worker,) = (
+        resource
+        for _, resource in loaded("base")
+        if resource["kind"] == "Deployment" and resource["metadata"]["name"] == "worker"
+    )
+    assert "replicas" not in worker["spec"]
+
+
+@needs_kubectl
+def test_workers_with_a_gpu_never_take_the_image_for_a_cpu(tmp_path: Path) -> None:
+    copied = shutil.copytree(FOLDER, tmp_path / "kubernetes")
+    base = copied / "base/kustomization.yaml"
+    base.write_text(base.read_text().replace("registry.example.org", "registry-of-the-base.example.org"))
+    images = {
+        resource["metadata"]["name"]: resource["spec"]["template"]["spec"]["containers"][0]["image"]
+        for resource in rendered(copied / "gpu")
+        if resource["kind"] == "Deployment"
+    }
+    assert images["worker"] == "registry.example.org/inkqueue-worker:0.1.0-cuda"
+    assert images["api"] == "registry-of-the-base.example.org/inkqueue-api:0.1.0"
 
 
 def test_every_process_of_the_service_runs() -> None:
