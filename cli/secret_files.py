@@ -30,12 +30,20 @@ def make_secrets(
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file whole, readable for this user only from its first moment."""
+    """Write a file whole, and to disk, readable for this user only from its first moment."""
     written = path.with_name(f"{path.name}.new")
     written.unlink(missing_ok=True)
     with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(f"{text}\n")
+        file.flush()
+        # Postgres keeps its password through a power failure; with a file that did not, nobody would know it any more.
+        os.fsync(file.fileno())
     written.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _read(path: Path) -> str:

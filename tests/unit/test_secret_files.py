@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from sqlalchemy import make_url
 from typer.testing import CliRunner
 
 from cli.main import app
+from cli.secret_files import write_private
 from core import settings as settings_module
 from core.settings import Settings
 
@@ -34,6 +37,19 @@ def test_secrets_are_made_once_and_for_their_owner_only(tmp_path: Path) -> None:
     assert first == make_secrets(tmp_path)
     assert min(map(len, first.values())) >= 32
     assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+
+
+def test_a_secret_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "secret"
+    synced: list[tuple[bool, bool]] = []
+
+    def sync(descriptor: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_private(path, "nobody knows it")
+    assert synced == [(False, False), (True, True)]
+    assert path.read_text() == "nobody knows it\n"
 
 
 def test_two_services_have_no_secret_in_common(tmp_path: Path) -> None:
