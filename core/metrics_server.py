@@ -21,7 +21,7 @@ def serve_metrics(registry: CollectorRegistry = REGISTRY) -> None:
         return
     host, _, port = settings().metrics_address.rpartition(":")
     try:
-        start_http_server(int(port), addr=host, registry=registry)
+        start_http_server(int(port), addr=host.strip("[]"), registry=registry)
     except OSError as exc:
         if exc.errno != errno.EADDRINUSE:
             raise
