@@ -170,5 +170,6 @@ def _opened(url: str) -> ImageStore:
 def _outages() -> Iterator[None]:
     try:
         yield
-    except (BaseError, PermissionError) as exc:
+    # obstore calls a missing bucket, and a folder that was taken away, a file that is not found.
+    except (BaseError, PermissionError, FileNotFoundError) as exc:
         raise Unavailable("the image store cannot be used right now; try again later") from exc

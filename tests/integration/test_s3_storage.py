@@ -8,9 +8,11 @@ import io
 import json
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import files
 
 import httpx
@@ -138,3 +140,30 @@ def test_a_bucket_that_is_away_is_unavailable_soon(monkeypatch: pytest.MonkeyPat
     away = image_store(Settings(storage_url="s3://pictures/away"))
     with pytest.raises(Unavailable):
         away.put("images/job_1/img_1", b"pixels")
+
+
+class _WithoutBucket(BaseHTTPRequestHandler):
+    """Says what S3 says where there is no such bucket; SeaweedFS makes it, or calls it forbidden."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        said = b"<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>"
+        self.send_response(404)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_bucket_that_there_is_not_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _WithoutBucket) as away:
+        threading.Thread(target=away.serve_forever).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{away.server_port}")
+        missing = image_store(Settings(storage_url="s3://nobody-made-it/of"))
+        try:
+            with pytest.raises(Unavailable):
+                missing.put("images/job_1/img_1", b"pixels")
+            with pytest.raises(Unavailable):
+                missing.put_stream("files/large", io.BytesIO(b"pixels"))
+        finally:
+            away.shutdown()
