@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from prometheus_client import REGISTRY, CollectorRegistry, Metric
+from prometheus_client import REGISTRY, CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -49,6 +49,8 @@ def metrics_registry() -> CollectorRegistry:
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         # The processes that share this folder are counted together: the API's, and on one machine the worker's too.
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        # Not among these counts: the CPU and memory of the process that is asked.
+        ProcessCollector(registry=registry)
     else:
         registry.register(REGISTRY)
     registry.register(_Service())

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
+from api.queue_metrics import metrics_registry
 from core import leases
 from core.claims import claim
 from core.errors import Unavailable
@@ -53,3 +57,12 @@ def test_without_the_database_the_other_figures_are_still_told(monkeypatch: pyte
 
     monkeypatch.setattr("api.queue_metrics.backlogs", away)
     assert figures(monkeypatch) == {}
+
+
+def test_where_processes_are_counted_together_the_one_that_answers_tells_its_own_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    told = generate_latest(metrics_registry())
+    for name in (b"process_resident_memory_bytes ", b"process_cpu_seconds_total ", b"inkqueue_part_up{"):
+        assert b"\n" + name in told
