@@ -130,7 +130,7 @@ class Deliverer:
             if result.status_code is not None:
                 sending.set_attribute("http.response.status_code", result.status_code)
             if result.error is not None:
-                sending.set_status(StatusCode.ERROR, result.error)
+                sending.set_status(StatusCode.ERROR, _unanswered(result))
             return result
 
     def _report(self, delivery: ClaimedDelivery, result: AttemptResult) -> None:
@@ -150,7 +150,7 @@ class Deliverer:
                 webhook_event=delivery.event,
                 attempt=delivery.attempt,
                 status=result.status_code,
-                error=result.error,
+                error=_unanswered(result),
                 ms=result.latency_ms,
             )
 
@@ -161,3 +161,8 @@ class Deliverer:
                 self._troubled[delivery.target] = None
                 if len(self._troubled) > _MOST_TROUBLED:
                     self._troubled.pop(next(iter(self._troubled)))
+
+
+def _unanswered(result: AttemptResult) -> str | None:
+    """Why there was no answer. What an answer says is its status: a redirect may repeat an address that is a secret."""
+    return result.error if result.status_code is None else None

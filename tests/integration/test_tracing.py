@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 from structlog.contextvars import merge_contextvars
 from structlog.testing import LogCapture
 
@@ -21,7 +22,7 @@ from api.batch_rounds import Clerk
 from tests.domain import MODEL, png, rows
 from tests.fakes import FakeRecognizer
 from tests.openai_clients import data_url
-from tests.receiver import Received, receiving
+from tests.receiver import Received, receiving, status
 from tests.waiting import wait_until
 from tests.workers import pumped, worker_of
 
@@ -117,6 +118,24 @@ def test_the_log_lines_of_all_processes_name_the_request_the_job_and_the_trace(
     assert {(line["request"], line["job"], line["trace"]) for line in logged} == {
         (CALLERS["X-Request-Id"], job_id, TRACE)
     }
+
+
+def test_neither_the_log_nor_a_trace_repeats_where_a_receiver_redirects(
+    http: FlaskClient, logged: list[Any], collector: InMemorySpanExporter
+) -> None:
+    with receiving(status(302, headers={"Location": "https://receiver/a-secret-address"})) as receiver:
+        form = {"image": (io.BytesIO(png()), "line.png"), "webhook_url": receiver.url, "model": MODEL}
+        job = http.post("/v1/jobs", data=form).headers["Location"]
+        assert http.post(f"{job}/cancel").status_code == 200
+        wait_until(lambda: any(line["event"] == "webhook" for line in logged))
+    # It is tried again meanwhile.
+    lines = {(line["status"], line["error"]) for line in logged if line["event"] == "webhook"}
+    assert lines == {(302, None)}
+    spans = [span for span in collector.get_finished_spans() if span.name == "webhook"]
+    assert {span.status.status_code for span in spans} == {StatusCode.ERROR}
+    told = "".join(span.to_json() for span in spans)
+    assert "a-secret-address" not in f"{logged} {told}"
+    assert "a-secret-address" in str(rows("SELECT error FROM webhook_attempts")), "its account may see it"
 
 
 def test_the_jobs_of_a_batch_come_from_the_request_that_made_it(http: FlaskClient) -> None:
