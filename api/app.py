@@ -47,6 +47,7 @@ def create_app() -> OpenAPI:
         validation_error_model=ErrorBody,
         validation_error_callback=_refuse,
         doc_prefix="/docs",
+        static_folder=None,
     )
     app.config["MAX_CONTENT_LENGTH"] = settings().max_request_bytes
     # A job may hold a thousand files; Flask's own limits guard against forms of many small fields.
