@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +12,19 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from api.openai_schemas import openai_id
 from core.accounts import KeyTerms, Scope
 from core.database import transaction
 from core.settings import settings
 from core.tables import Base, KeyRow
-from tests.domain import MODEL, new_key, png, rows
-from tests.openai_clients import data_url
-from tests.waiting import wait_until
+from tests.domain import MODEL, new_key, png
+from tests.holdings import LINE, OWN_ID, Holder, holder_of_everything, routes
 
 pytestmark = pytest.mark.usefixtures("webhooks_to_here", "worker")
 
 PICTURE = png()
-LINE = data_url(PICTURE)
 #: Anybody may ask these: they tell nothing of an account.
 PUBLIC = {
-    ("GET", path)
-    for path in (
-        "/livez",
-        "/readyz",
-        "/metrics",
-        "/openapi.json",
-        "/docs",
-        "/docs/",
-        "/docs/openapi.json",
-        "/docs/swagger",
-        "/docs/oauth2-redirect.html",
-        "/docs/static/<path:filename>",
-        "/docs/swagger/<path:filename>",
-    )
+    ("GET", path) for path in ("/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/<path:filename>")
 }
 #: The same for every account.
 SHARED = {("GET", "/v1/models"), ("GET", "/v1/models/<path:model_id>"), ("GET", "/v1/pricing")}
@@ -95,29 +77,7 @@ MAKERS = {
 #: Bodies that are judged before the id is looked up.
 BODIES: dict[str, dict[str, Any]] = {"PATCH": {"enabled": False}, "POST": {}}
 NEEDS_JOBS_TO_LOOK = {("GET", "/v1/webhook_secret")}
-OWN_ID = "register-7"
 _TIMES_OF_USE = {KeyRow.__table__.c.last_used_at}
-
-
-@dataclass(kw_only=True)
-class Holder:
-    """An account, and the ids of all that it has."""
-
-    http: FlaskClient
-    key: str
-    #: By the name that routes give them.
-    ids: dict[str, str] = field(default_factory=dict)
-    #: Whatever would betray it in an answer.
-    marks: set[str] = field(default_factory=set)
-
-    def ask(self, method: str, path: str, **options: Any) -> TestResponse:
-        headers = {"Authorization": f"Bearer {self.key}"} | options.pop("headers", {})
-        return self.http.open(path, method=method, headers=headers, **options)
-
-    def made(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        answer = self.ask(method, path, **options)
-        assert answer.status_code < 300, answer.text
-        return dict(answer.get_json())
 
 
 @pytest.fixture
@@ -127,37 +87,7 @@ def stranger(application: FlaskClient) -> Holder:
 
 @pytest.fixture
 def archive(application: FlaskClient) -> Holder:
-    """An account that has something of every sort."""
-    holder = Holder(http=application, key=new_key("archive"))
-    endpoint = holder.made("POST", "/v1/webhook_endpoints", json={"url": "http://127.0.0.1:5000/hook"})
-    job = {"images": [{"base64": LINE.partition(",")[2], "key": "baptism-1"}], "metadata": {"parish": "irlandais"}}
-    job_id = holder.made("PUT", f"/v1/jobs/{OWN_ID}", json=job)["id"]
-    wait_until(lambda: holder.made("GET", f"/v1/jobs/{job_id}")["status"] == "succeeded")
-    file = {"file": (io.BytesIO(PICTURE), "baptism-2.png"), "purpose": "batch"}
-    file_id = holder.made("POST", "/v1/files", data=file)["id"]
-    batch_id = holder.made("POST", "/v1/batches", json=NAMING["/v1/batches"] | {"input_file_id": file_id})["id"]
-    secret = holder.made("GET", "/v1/webhook_secret")["secret"]
-    ((delivery_id,),) = rows("SELECT id FROM webhook_deliveries WHERE event = 'job.completed'")
-    ((account_id, key_id, image_id),) = rows(
-        "SELECT jobs.account_id, key_id, images.id FROM jobs JOIN images ON job_id = jobs.id"
-    )
-    holder.ids = {
-        "job_id": job_id,
-        "response_id": openai_id("resp_", job_id),
-        "file_id": file_id,
-        "batch_id": batch_id,
-        "key_id": str(key_id),
-        "endpoint_id": endpoint["id"],
-        "delivery_id": str(delivery_id),
-    }
-    holder.marks = {*holder.ids.values(), str(account_id), str(image_id), secret, "baptism", "irlandais"}
-    return holder
-
-
-def routes(http: FlaskClient) -> Iterator[tuple[str, str]]:
-    for rule in http.application.url_map.iter_rules():
-        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-            yield method, rule.rule
+    return holder_of_everything(application)
 
 
 def of_one_thing(http: FlaskClient) -> list[tuple[str, str]]:
