@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from pathlib import Path
@@ -16,7 +17,7 @@ from core.accounts import KeyTerms, Scope
 from core.database import transaction
 from core.settings import settings
 from core.tables import Base, KeyRow
-from tests.domain import MODEL, new_key, png
+from tests.domain import MODEL, new_key, png, rows
 from tests.holdings import LINE, OWN_ID, Holder, holder_of_everything, routes
 
 pytestmark = pytest.mark.usefixtures("webhooks_to_here", "worker")
@@ -233,3 +234,9 @@ def test_without_a_key_and_with_too_small_a_scope_every_route_is_closed(archive:
         answer = holder.ask(method, path, json=BODIES.get(method))
         assert error_of(answer) == (403, "missing_scope"), (method, rule)
     assert everything() == before
+
+
+def test_api_keys_are_stored_as_hashes(archive: Holder) -> None:
+    assert archive.key not in repr(everything())
+    digest = hashlib.sha256(archive.key.encode()).digest()
+    assert rows("SELECT count(*) FROM api_keys WHERE sha256 = :digest", digest=digest) == [(1,)]
