@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("webhooks_to_here", "worker")
 #: Requests for each operation; `make fuzz` sends more, and other ones each time.
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 PROFILE = settings(
-    max_examples=EXAMPLES or 4,
+    max_examples=EXAMPLES or 3,
     derandomize=not EXAMPLES,
     database=None,
     deadline=None,
