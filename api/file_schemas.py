@@ -39,6 +39,7 @@ class FileForm(BaseModel):
 
     purpose: UploadPurpose
     filename: Filename
+    expires_after_anchor: Literal["created_at"] | None = None
     expires_after_s: ExpiresAfter | None = None
 
 
