@@ -9,7 +9,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint accuracy format pin clean
+.PHONY: help up test lint accuracy fuzz audit format pin clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
@@ -28,6 +28,17 @@ lint: $(VENV)/for-testing ## Run the linters, the type checker and the import co
 
 accuracy: $(VENV)/for-testing ## Measure CER and WER of all models on test lines (ARGS="--data DIR")
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)
+
+fuzz: $(VENV)/for-testing ## Send many drawn requests to the API, other ones each time (FUZZ_EXAMPLES=N an operation)
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),200) $(BIN)/python -m pytest -p no:cacheprovider tests/integration/test_api_description.py
+
+audit: ## Ask the advisory service whether a pinned version has a known vulnerability
+	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/python -m pip install --quiet pip-audit; }
+	@build/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --progress-spinner off 2>build/audit/said; \
+	  status=$$?; cat build/audit/said >&2; \
+	  if grep -qE 'could not be audited|ServiceError|ConnectionError|HTTPSConnectionPool' build/audit/said; then \
+	    echo "The advisory service, https://pypi.org, does not answer from here: nothing was checked." >&2; exit 2; \
+	  fi; exit $$status
 
 format: $(VENV)/for-testing ## Format the code
 	$(BIN)/ruff check --fix

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from flask import Response, jsonify, redirect
+from flask import Response, jsonify
 from flask_openapi3 import Info, OpenAPI
 from pydantic import ValidationError
-from werkzeug.wrappers import Response as PlainResponse
 
 from api.account_routes import account_routes
 from api.batch_routes import batch_routes
 from api.chat_routes import chat_routes
 from api.chat_schemas import ChatRequest
+from api.docs_page import docs_page
 from api.event_routes import event_routes
 from api.file_routes import file_routes
 from api.health_routes import health_routes
@@ -19,13 +19,14 @@ from api.key_routes import key_routes
 from api.model_routes import model_routes
 from api.ocr_routes import ocr_routes
 from api.ocr_schemas import OcrRequest
-from api.openapi import describe_json, describe_submission, describe_upload
+from api.openapi import describe_json, describe_stream, describe_submission, describe_upload
 from api.problems import malformed, register_error_handlers
 from api.rate_limits import register_rate_limit_headers
 from api.request_log import register_request_log
 from api.response_routes import response_routes
 from api.response_schemas import ResponseRequest
 from api.schemas import ErrorBody
+from api.security_headers import register_security_headers
 from api.usage_routes import usage_routes
 from api.webhook_routes import webhook_routes
 from core.logs import configure_logging
@@ -46,7 +47,8 @@ def create_app() -> OpenAPI:
         validation_error_status=400,
         validation_error_model=ErrorBody,
         validation_error_callback=_refuse,
-        doc_prefix="/docs",
+        doc_ui=False,
+        static_folder=None,
     )
     app.config["MAX_CONTENT_LENGTH"] = settings().max_request_bytes
     # A job may hold a thousand files; Flask's own limits guard against forms of many small fields.
@@ -54,6 +56,7 @@ def create_app() -> OpenAPI:
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     register_request_log(app)
     register_rate_limit_headers(app)
+    register_security_headers(app)
     register_error_handlers(app)
     for routes in (
         job_routes,
@@ -76,8 +79,14 @@ def create_app() -> OpenAPI:
     describe_json(app, "/v1/responses", ResponseRequest)
     describe_json(app, "/v1/ocr", OcrRequest)
     describe_upload(app, "/v1/files")
+    for path, method in (
+        ("/v1/chat/completions", "post"),
+        ("/v1/responses", "post"),
+        ("/v1/responses/{response_id}", "get"),
+    ):
+        describe_stream(app, path, method)
     app.add_url_rule("/openapi.json", "openapi_json", lambda: _openapi(app))
-    app.add_url_rule("/docs", "docs", _docs)
+    app.register_blueprint(docs_page)
     return app
 
 
@@ -87,7 +96,3 @@ def _refuse(exc: ValidationError) -> Response:
 
 def _openapi(app: OpenAPI) -> Response:
     return jsonify(app.api_doc)
-
-
-def _docs() -> PlainResponse:
-    return redirect("/docs/swagger")

@@ -6,13 +6,13 @@ from http import HTTPStatus
 
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from api.auth import authenticate, caller
-from api.event_responses import event_response
+from api.event_responses import EVENT_STREAM, event_response
 from api.event_stream import open_stream
 from api.problems import ERROR_RESPONSES
-from api.request_schemas import JobPath
+from api.request_schemas import JobPath, Sent
 from core.errors import MalformedRequest
 
 _MOST_DIGITS = 18
@@ -28,15 +28,13 @@ event_routes = APIBlueprint(
 event_routes.before_request(authenticate)
 
 
-class EventQuery(BaseModel):
+class EventQuery(Sent):
     """Where a stream begins, for clients that cannot send a header."""
 
     after: int = Field(0, ge=0, lt=2**62, description="The version after which to begin, as `Last-Event-ID`.")
 
 
-@event_routes.get(
-    "/<job_id>/events", responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, 204: None}
-)
+@event_routes.get("/<job_id>/events", responses={200: {"content": EVENT_STREAM}, 204: None})
 def stream_events(path: JobPath, query: EventQuery) -> Response:
     """Follow a job: `status`, `line`, `image` and `done` events as they happen (server-sent events).
 

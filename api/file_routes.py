@@ -37,6 +37,7 @@ def upload_file() -> Response:
         form = FileForm(
             purpose=request.form.get("purpose"),
             filename=sent.filename or "",
+            expires_after_anchor=request.form.get("expires_after[anchor]"),
             expires_after_s=request.form.get("expires_after[seconds]"),
         )
     except ValidationError as exc:

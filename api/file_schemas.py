@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from core.errors import NotFound
 from core.files import StoredFile
@@ -39,6 +39,7 @@ class FileForm(BaseModel):
 
     purpose: UploadPurpose
     filename: Filename
+    expires_after_anchor: Literal["created_at"] | None = None
     expires_after_s: ExpiresAfter | None = None
 
 
@@ -50,6 +51,8 @@ class FilePath(BaseModel):
 
 class FilePageQuery(BaseModel):
     """Which files, and which page of them."""
+
+    model_config = ConfigDict(extra="forbid")
 
     after: FileId | None = None
     limit: int = Field(10_000, ge=1, le=10_000)

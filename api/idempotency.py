@@ -82,7 +82,8 @@ def _parts(request: Request) -> Iterator[bytes]:
     yield request.path.encode()
     yield _canonical(sorted(request.args.items(multi=True)))
     if request.mimetype == "multipart/form-data":
-        yield _canonical(sorted(request.form.items(multi=True)))
+        # A part of a form may have no name.
+        yield _canonical(sorted(request.form.items(multi=True), key=lambda part: (part[0] or "", part[1])))
         for field, file in request.files.items(multi=True):
             yield _canonical([field, file.filename])
             yield _digest(file)

@@ -7,6 +7,7 @@ from typing import Any
 from flask_openapi3 import OpenAPI
 from pydantic import BaseModel
 
+from api.event_responses import EVENT_STREAM
 from api.request_schemas import JobOptions, JobSubmission
 
 _REF = "#/components/schemas/{model}"
@@ -53,6 +54,11 @@ def describe_json(app: OpenAPI, path: str, model: type[BaseModel]) -> None:
     content = {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}}
     operation["requestBody"] = {"required": True, "content": content}
     operation["parameters"] = [*operation.get("parameters", []), _IDEMPOTENCY_KEY]
+
+
+def describe_stream(app: OpenAPI, path: str, method: str) -> None:
+    """Add to the description that what this path answers also comes event by event, where that is asked for."""
+    app.api_doc["paths"][path][method]["responses"]["200"]["content"] |= EVENT_STREAM
 
 
 def describe_upload(app: OpenAPI, path: str) -> None:

@@ -8,14 +8,30 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
 from prometheus_client import multiprocess
 
+from core.logs import configure_logging
 from core.settings import settings
 
 # Where there are several, their counts meet here; it may be a folder that is empty and gone at each start.
 if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
     Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).mkdir(exist_ok=True)
 
+
+class ServiceLog(Logger):  # type: ignore[misc] # gunicorn ships no types
+    """Gunicorn's own records in the service's log, and so without what callers sent: it would log whole addresses."""
+
+    def setup(self, cfg: Config) -> None:
+        """Hand them on; gunicorn calls this at its start."""
+        super().setup(cfg)
+        configure_logging()
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
+logger_class = ServiceLog
 worker_class = "gthread"
 workers = settings().api_processes
 threads = settings().api_threads

@@ -8,6 +8,7 @@ import sys
 import structlog
 from structlog.typing import Processor
 
+from core.redaction import redact_record
 from core.settings import settings
 
 _SHARED: list[Processor] = [
@@ -19,13 +20,12 @@ _SHARED: list[Processor] = [
 
 def configure_logging() -> None:
     """Send everything that this process logs to its standard error, one line a record."""
-    console = settings().log_format == "console"
     renderer: Processor = (
-        # Plain: a traceback with its local variables would print what people wrote, and their keys.
+        # It finds tracebacks written already, in which there are no local variables: people's texts, and their keys.
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
         )
-        if console
+        if settings().log_format == "console"
         else structlog.processors.JSONRenderer()
     )
     structlog.configure(
@@ -33,14 +33,20 @@ def configure_logging() -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    ending: list[Processor] = [] if console else [structlog.processors.format_exc_info]
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                redact_record,
+                renderer,
+            ],
         )
     )
+    # A record that cannot be written would otherwise be printed as it came, secrets included.
+    logging.raiseExceptions = False
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings().log_level.upper())

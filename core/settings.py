@@ -23,7 +23,8 @@ class Settings(BaseSettings):
     A field `max_image_bytes` is set by `INKQUEUE_MAX_IMAGE_BYTES`; only the two addresses go by their usual names.
     """
 
-    model_config = SettingsConfigDict(env_prefix="INKQUEUE_", frozen=True, extra="ignore")
+    # A value that is refused may be a secret: the error names the setting alone.
+    model_config = SettingsConfigDict(env_prefix="INKQUEUE_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     database_url: str = Field("postgresql+psycopg://inkqueue@localhost/inkqueue", validation_alias="DATABASE_URL")
     """Postgres 15 or newer, as an SQLAlchemy address; `postgres://` is understood."""

@@ -136,6 +136,55 @@ def png_bomb(width: int = 7_000, height: int = 7_000) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
 
 
+def gif_of_frames(frames: int) -> bytes:
+    """A GIF of so many frames, of a few bytes each."""
+    frame = b"!\xf9\4\0\1\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0"
+    return b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff" + frame * frames + b";"
+
+
+def huge(fmt: str) -> bytes:
+    """A small file of this format whose header was changed to promise 169 megapixels."""
+    width, height = 13_001, 13_003
+    if fmt == "PNG":
+        return png_header(width, height)
+    data = bytearray(encoded(Image.new("RGB", (61, 67), "white"), fmt, **({"lossless": True} if fmt == "WEBP" else {})))
+    if fmt == "TIFF":
+        for tag, size in ((256, width), (257, height)):
+            at = data.index(struct.pack("<HHI", tag, 4, 1))
+            data[at + 8 : at + 12] = struct.pack("<I", size)
+        return bytes(data)
+    if fmt == "WEBP":  # VP8L: 14 bits of each size less one, behind its first byte
+        data[21:25] = struct.pack("<I", (width - 1) | (height - 1) << 14 | data[24] >> 4 << 28)
+        return bytes(data)
+    order = {"JPEG": ">HH", "GIF": "<HH", "BMP": "<II", "AVIF": ">II"}[fmt]
+    small, large = ((67, 61), (height, width)) if fmt == "JPEG" else ((61, 67), (width, height))
+    assert struct.pack(order, *small) in data
+    return bytes(data).replace(struct.pack(order, *small), struct.pack(order, *large))
+
+
+def with_text_bomb() -> bytes:
+    """A PNG whose compressed remark unfolds into 64 MB."""
+    remark = b"Comment\0\0" + zlib.compress(bytes(2**26), 9)
+    plain = encoded(ink_line())
+    return plain[:33] + _chunk(b"zTXt", remark) + plain[33:]
+
+
+def with_bad_profile(fmt: str = "PNG") -> bytes:
+    """An image whose colour profile is nonsense."""
+    return encoded(ink_line(), fmt, icc_profile=b"\xff" * 300)
+
+
+def with_looping_exif() -> bytes:
+    """A JPEG whose EXIF directory points to itself."""
+    loop = b"II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x8769, 4, 1, 8) + struct.pack("<I", 8)
+    return encoded(ink_line(), "JPEG", exif=b"Exif\0\0" + loop)
+
+
+def polyglot(fmt: str, behind: bytes) -> bytes:
+    """An image with another file behind it."""
+    return encoded(ink_line(), fmt) + behind
+
+
 def svg() -> bytes:
     """A drawing, not an image of pixels."""
     return b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"></svg>\n'

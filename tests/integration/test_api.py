@@ -385,10 +385,6 @@ def test_the_description_names_every_path_and_all_three_forms(application: Flask
     assert set(forms) == {"application/json", "multipart/form-data", "image/*"}
 
 
-def test_the_documentation_page_opens(application: FlaskClient) -> None:
-    assert application.get("/docs", follow_redirects=True).status_code == 200
-
-
 def test_a_submission_that_prefers_to_wait_answers_the_ended_job(http: FlaskClient) -> None:
     reading = threading.Timer(0.3, read_all)
     reading.start()

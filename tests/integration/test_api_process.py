@@ -73,7 +73,9 @@ def test_streams_beyond_the_threads_do_not_keep_the_api_from_answering(
         follower.start()
     wait_until(lambda: all(told) and sum(follower.is_alive() for follower in followers) == MAY_WAIT)
     began = time.monotonic()
-    assert httpx.get(f"{address}/v1/jobs/{job_id}", headers=headers).json()["status"] == "queued"
+    answer = httpx.get(f"{address}/v1/jobs/{job_id}", headers=headers)
+    assert answer.json()["status"] == "queued"
+    assert answer.headers.get_list("Server") == ["gunicorn"]  # and not which version of it
     assert time.monotonic() - began < 3
     outcomes.finish([read(found) for found in claim("wrk_1", MODEL, most=1)])
     for follower in followers:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from core.errors import ImageTooLarge, InvalidImage, UnsupportedImage
@@ -88,6 +90,65 @@ def test_16_bit_grey_keeps_its_shades(pool: DecodingPool) -> None:
 def test_half_a_file_is_an_invalid_image(pool: DecodingPool, fmt: str) -> None:
     with pytest.raises(InvalidImage, match="damaged"):
         pool.decode(samples.truncated(samples.encoded(LINE, fmt)), max_pixels=MAX_PIXELS, urgency=1).result(timeout=30)
+
+
+FILES = {fmt: samples.encoded(LINE, fmt) for fmt in samples.FORMATS}
+#: Files made to harm.
+HOSTILE = {
+    **{f"huge {fmt}": samples.huge(fmt) for fmt in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "AVIF", "WEBP")},
+    "bomb": samples.png_bomb(9_000, 9_000),
+    "bomb of text": samples.with_text_bomb(),
+    "40,000 frames": samples.gif_of_frames(40_000),
+    "bad colour profile": samples.with_bad_profile("JPEG"),
+    "EXIF in a circle": samples.with_looping_exif(),
+    "ZIP behind it": samples.polyglot("PNG", b"PK\3\4" + bytes(1000)),
+    "PDF behind it": samples.polyglot("JPEG", samples.pdf()),
+    "script behind it": samples.polyglot("GIF", b"*/=1;alert(1)//"),
+    "ZIP": b"PK\3\4" + bytes(1000),
+    "gzip": b"\x1f\x8b\x08" + bytes(1000),
+    "noise": bytes(range(256)) * 64,
+}
+
+
+def test_files_made_to_harm_end_soon_in_pixels_or_a_verdict_and_in_little_memory(
+    open_pool: Callable[..., DecodingPool],
+) -> None:
+    memory_bytes = 192 * 2**20
+    pool = open_pool(timeout_s=10, memory_bytes=memory_bytes)
+    process = process_of(pool)
+    began_bytes = peak_bytes(process)
+    # As if the door had let all of them in.
+    futures = {name: pool.decode(data, max_pixels=10**9, urgency=1) for name, data in HOSTILE.items()}
+    ends = {name: future.exception(timeout=60) for name, future in futures.items()}
+    assert {type(end) for end in ends.values()} <= {type(None), InvalidImage, UnsupportedImage, ImageTooLarge}
+    # What is missing of a JPEG is grey, and so many pixels are decoded at a fraction of their size.
+    harmless = {"huge JPEG", "40,000 frames", "bad colour profile", "EXIF in a circle"} | {
+        name for name in ends if "behind" in name
+    }
+    assert {name for name, end in ends.items() if end is None} == harmless
+    assert process_of(pool) == process  # none of them took it with it
+    assert peak_bytes(process) < began_bytes + memory_bytes
+
+
+@settings(max_examples=100, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.sampled_from(samples.FORMATS),
+    st.sampled_from(samples.FORMATS),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(max_size=6)), max_size=6),
+)
+def test_no_spliced_and_mutated_file_harms_the_pool(
+    pool: DecodingPool, first: str, second: str, cut: float, begin: float, changes: list[tuple[float, bytes]]
+) -> None:
+    one, other = FILES[first], FILES[second]
+    data = bytearray(one[: int(len(one) * cut)] + other[int(len(other) * begin) :])
+    for place, written in changes:
+        at = int(len(data) * place)
+        data[at : at + len(written)] = written
+    end = pool.decode(bytes(data), max_pixels=10**7, urgency=1).exception(timeout=30)
+    assert end is None or (isinstance(end, (InvalidImage, UnsupportedImage, ImageTooLarge)) and end.message)
+    assert pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1).result(timeout=30).shape == (48, 320, 3)
 
 
 def test_verdicts_of_the_header_hold_in_the_process_too(pool: DecodingPool) -> None:
@@ -240,6 +301,11 @@ def process_of(pool: DecodingPool) -> int:
     pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1).result(timeout=30)
     children = {int(pid) for task in Path("/proc/self/task").iterdir() for pid in _read(task / "children").split()}
     return max(children, key=lambda pid: int(_read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[19] or 0))
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process has held."""
+    return 1024 * int(_read(Path(f"/proc/{pid}/status")).partition("VmHWM:")[2].split()[0])
 
 
 def is_running(pid: int) -> bool:

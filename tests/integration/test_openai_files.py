@@ -111,3 +111,15 @@ def test_an_uploaded_image_is_read_by_its_id(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
         client.post("/jobs", body={"images": [{"file_id": "file_01jd4000000000000000000000"}]}, cast_to=object)
     assert refused.value.param == "images.0.file_id"
+
+
+def test_an_expiry_that_is_counted_from_elsewhere_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="expires_after_anchor"):
+        client.post(
+            "/files",
+            cast_to=object,
+            body={"purpose": "vision", "expires_after[anchor]": "last_active_at"},
+            files={"file": ("line.png", png())},
+            options={"headers": {"Content-Type": "multipart/form-data"}},
+        )
+    assert not client.files.list().data

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import threading
 import time
 
@@ -101,6 +102,33 @@ def test_anything_but_2xx_is_a_failure_with_its_reason(answer: Answer, error: st
         wait_until(lambda: deliveries(caller)[0].attempts)
         assert time.monotonic() - began < 3
         assert error in str(deliveries(caller)[0].attempts[0].error)
+
+
+def test_a_name_that_turns_inwards_is_judged_anew_at_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    caller = new_caller()
+    led_to = ["127.0.0.1", "10.0.0.1", "169.254.169.254"]
+    asked: list[str] = []
+
+    def rebinding(host: str, port: int, *_: object, **__: object) -> object:
+        asked.append(host)
+        address = led_to[min(len(asked), len(led_to)) - 1]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    with receiving(status(500, headers={"Connection": "close"})) as receiver:
+        port = receiver.url.rsplit(":", 1)[1].split("/")[0]
+        webhook = JobWebhook(url=f"http://rebinding.example:{port}/hook")
+        system = socket.getaddrinfo
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda host, *rest, **more: (rebinding if host == "rebinding.example" else system)(host, *rest, **more),
+        )
+        ended_job(caller, webhook)
+        wait_until(lambda: len(deliveries(caller)[0].attempts) >= 3)
+        attempts = deliveries(caller)[0].attempts
+    assert [attempt.status_code for attempt in attempts[:3]] == [500, None, None]
+    assert all("not allowed" in str(attempt.error) for attempt in attempts[1:3])
+    assert len(receiver.requests) == 1 and len(asked) >= 3
 
 
 def test_of_an_answer_of_megabytes_only_the_first_kilobyte_is_read() -> None:

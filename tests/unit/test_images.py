@@ -118,6 +118,12 @@ def test_a_header_that_promises_too_much_is_refused_before_decoding(data: bytes)
         judged(data)
 
 
+@pytest.mark.parametrize("fmt", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "AVIF", "WEBP"])
+def test_a_small_file_of_any_format_that_promises_169_megapixels_is_refused(fmt: str) -> None:
+    with pytest.raises(ImageTooLarge, match="13,001 x 13,003"):
+        judged(samples.huge(fmt), max_pixels=60_000_000)
+
+
 @pytest.mark.parametrize("size", [(0, 10), (10, 0)])
 def test_an_image_without_pixels_is_invalid(size: tuple[int, int]) -> None:
     with pytest.raises(InvalidImage):

@@ -1,0 +1,50 @@
+"""What must never stand in a log, taken out of its lines at the last moment: whoever logs need not think of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from structlog.typing import EventDict, WrappedLogger
+
+_HIDDEN = "***"
+#: Each with what is shown in its place.
+_SECRETS = tuple(
+    (re.compile(pattern, re.IGNORECASE), shown)
+    for pattern, shown in (
+        # An API key, a webhook's secret, and whatever else was sent as a credential.
+        (r"\b(ink_|whsec_)[\w+/=-]{8,}", rf"\1{_HIDDEN}"),
+        (r"\b(bearer|basic) [\w+/=.~-]+", rf"\1 {_HIDDEN}"),
+        # User and password of an address; a password may hold any character but blanks.
+        (r"(\b[a-z][a-z0-9+.-]*://)[^\s\"'<>]*@", rf"\1{_HIDDEN}@"),
+        # An image in text, and a query: signed addresses carry their signature there, and people their metadata.
+        (r"(\bdata:)[^\s\"'<>]{16,}", rf"\1{_HIDDEN}"),
+        (r"(\S\?)[^\s\"'<>=]+=[^\s\"'<>]*", rf"\1{_HIDDEN}"),
+        # Postgres tells the values of a row that it refuses.
+        (r"(\bDETAIL:)[^\n]*", rf"\1 {_HIDDEN}"),
+    )
+)
+
+
+def redacted(text: str) -> str:
+    """A text without keys, secrets, passwords, queries and images."""
+    for pattern, shown in _SECRETS:
+        text = pattern.sub(shown, text)
+    return text
+
+
+def redact_record(_logger: WrappedLogger, _method: str, record: EventDict) -> EventDict:
+    """Take the secrets out of each value of a record; the processor before the one that renders it."""
+    return {name: _redacted_value(value) for name, value in record.items()}
+
+
+def _redacted_value(value: object) -> object:
+    if isinstance(value, str):
+        return redacted(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {name: _redacted_value(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted_value(inner) for inner in value]
+    return redacted(repr(value))
