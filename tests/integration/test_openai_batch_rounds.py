@@ -21,7 +21,7 @@ from core.settings import settings
 from core.storage import image_store
 from tests.domain import assert_ledger_balances, new_caller, new_key, png, rows, submit_lines
 from tests.fakes import FakeRecognizer
-from tests.openai_batches import LINE, Killed, chat, counts, create, ended, results, working
+from tests.openai_batches import LINE, Killed, chat, counts, create, ended, response, results, working
 from tests.openai_clients import client_of, data_url
 from tests.waiting import wait_until
 from tests.workers import FlawedDecoder, pumped, worker_of
@@ -282,3 +282,12 @@ def test_what_was_read_of_a_request_that_failed_stands_in_the_error_file(client:
     assert first.startswith("text of img_") and third.startswith("text of img_") and second is None
     assert "ocr" not in results(client, batch.output_file_id)["b"]
     assert rows("SELECT sum(amount_micro) FROM ledger WHERE kind = 'capture'") == [(1_500_000,)]  # 3 of 4, at 0.5
+
+
+def test_a_response_of_a_batch_does_not_fail_for_one_that_was_read_beside_it(client: openai.OpenAI) -> None:
+    with worker_of(FakeRecognizer(rows=16), FlawedDecoder()) as transcription, pumped(transcription), working():
+        requests = [response(name) for name in "abc"]
+        batch = ended(client, create(client, *requests, endpoint="/v1/responses"))
+    assert (counts(batch), rows("SELECT status FROM jobs")) == ((3, 2, 1), [("partial",)])
+    answers = results(client, batch.output_file_id).values()
+    assert [answer["response"]["body"]["status"] for answer in answers] == ["completed", "completed"]
