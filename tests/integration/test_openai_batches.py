@@ -138,12 +138,13 @@ def test_what_postgres_cannot_store_fails_its_line_and_holds_nothing_up(client: 
     assert (batch.status, counts(batch)) == ("completed", (3, 1, 2))
     errors = results(client, batch.error_file_id)
     assert {key: line["response"]["status_code"] for key, line in errors.items()} == {"a": 404, "b": 400}
-    batch = ended(client, create(client, chat("a\0"), chat("b") | {"x\0": 1}))
+    batch = ended(client, create(client, chat("a\0"), chat("b") | {"x\0": 1}, chat("c") | {"x" * 1_000_000: 1}))
     assert batch.errors is not None and batch.errors.data is not None
-    assert [(error.line, error.param) for error in batch.errors.data] == [
+    assert [(error.line, error.param) for error in batch.errors.data][:2] == [
         (1, "custom_id"),
         (2, "x\N{REPLACEMENT CHARACTER}"),
     ]
+    assert len(batch.errors.data[2].to_json()) < 5000
 
 
 @pytest.mark.usefixtures("service")
