@@ -108,6 +108,16 @@ def test_short_requests_for_large_images_are_taken_a_few_at_a_time(
 
 
 @pytest.mark.usefixtures("service")
+def test_requests_of_many_images_are_taken_one_at_a_time(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_submission, "SLICE_BYTES", 1)
+    batch = ended(client, create(client, chat("a", *[LINE] * 9), chat("b", *[LINE] * 5), *map(chat, "cdef")))
+    assert counts(batch) == (6, 6, 0)
+    assert rows("SELECT images_total FROM jobs ORDER BY id") == [(9,), (8,), (1,)]
+
+
+@pytest.mark.usefixtures("service")
 def test_a_file_that_is_no_batch_fails_with_the_numbers_of_its_lines(client: openai.OpenAI) -> None:
     batch = create(
         client,
