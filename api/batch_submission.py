@@ -38,7 +38,7 @@ from core.states import Priority
 NO_ROOM = (RateLimited, InsufficientCredits, KeyBudgetExceeded, Unavailable)
 #: Bytes of images that are in memory at once, at most with those of a few requests more.
 SLICE_BYTES = 16 * 2**20
-#: Requests whose images are fetched and judged at once.
+#: Images that are fetched and judged at once, or those of one request.
 _JUDGES = 8
 
 _Result = TypeVar("_Result")
@@ -175,12 +175,25 @@ def _judged_together(batch: Batch, asked: Sequence[_Asked], *, last_try: bool) -
     """Requests with their images, as many at a time as may be in memory: a short line can name many large images."""
     judged: list[_Judged] = []
     with ThreadPoolExecutor(_JUDGES) as pool:
-        for begin in range(0, len(asked), _JUDGES):
-            judged += pool.map(partial(_judge, batch, last_try=last_try), asked[begin : begin + _JUDGES])
+        for few in _few(asked):
+            judged += pool.map(partial(_judge, batch, last_try=last_try), few)
             if sum(one.job.stored_bytes for one in judged if one.job) >= SLICE_BYTES:
                 yield judged
                 judged = []
     yield judged
+
+
+def _few(asked: Sequence[_Asked]) -> Iterator[list[_Asked]]:
+    few: list[_Asked] = []
+    images = 0
+    for one in asked:
+        more = len(one.lines.images) if one.lines else 0
+        if few and images + more > _JUDGES:
+            yield few
+            few, images = [], 0
+        few.append(one)
+        images += more
+    yield few
 
 
 def _judge(batch: Batch, asked: _Asked, *, last_try: bool) -> _Judged:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+#: All that follow each other, found at once: a file may hold millions of them, and is looked at again and again.
+_EMPTY_LINES = re.compile(rb"\s*\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +35,23 @@ def lines_of(
     """
     held, dropped, number, at = bytearray(), False, first_number, first_byte
     for piece in pieces:
-        *ended, rest = piece.split(b"\n")
-        for part in ended:
-            held += part
-            at += len(part) + 1
-            if dropped or held.strip():
-                too_long = dropped or len(held) > most_bytes
-                yield FileLine(number=number, data=None if too_long else bytes(held), ends_at=at)
-            held, dropped, number = bytearray(), False, number + 1
-        held += rest
-        at += len(rest)
-        if len(held) > most_bytes:
-            held, dropped = bytearray(), True
+        begin = 0
+        while begin < len(piece):
+            if not held and not dropped and (empty := _EMPTY_LINES.match(piece, begin)) is not None:
+                number += empty[0].count(b"\n")
+                at, begin = at + len(empty[0]), empty.end()
+                continue
+            newline = piece.find(b"\n", begin)
+            end = newline if newline >= 0 else len(piece)
+            held += piece[begin:end]
+            dropped = dropped or len(held) > most_bytes
+            has_ended = newline >= 0
+            at, begin = at + end - begin + has_ended, end + has_ended
+            if has_ended:
+                if dropped or held.strip():
+                    yield FileLine(number=number, data=None if dropped else bytes(held), ends_at=at)
+                held, dropped, number = bytearray(), False, number + 1
+            elif dropped:
+                held = bytearray()
     if dropped or held.strip():
         yield FileLine(number=number, data=None if dropped else bytes(held), ends_at=at)

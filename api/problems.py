@@ -70,6 +70,8 @@ _TYPE = {
     503: "server_error",
 }
 _RETRY_AFTER_S = 2
+#: Characters of an error's message: it may repeat what was sent, such as the name of a field, of any length.
+_MOST_TOLD = 1000
 _PAYMENT_REQUIRED = 402
 #: For the description of the API: what any path may answer beside its success.
 ERROR_RESPONSES: ResponseDict = dict.fromkeys(
@@ -99,8 +101,9 @@ def speak_as_openai() -> None:
 
 
 def storable(text: str) -> str:
-    """What an error says, without the one character that Postgres does not store: it may repeat what was sent."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    """What an error says, whatever was sent: cut, and without the one character that Postgres does not store."""
+    cut = text if len(text) <= _MOST_TOLD else f"{text[:_MOST_TOLD]} …"
+    return cut.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def error_of_code(code: str, message: str, *, param: str | None = None) -> errors.InkqueueError:

@@ -130,7 +130,7 @@ def _check_open(connection: Connection, account_id: str) -> None:
         return
     # Of two that come at once, one must see the other.
     credits.credit(connection, account_id, lock=True)
-    open_ones = select(BatchRow.id).where(BatchRow.account_id == account_id, _is_open()).limit(limit)
+    open_ones = select(BatchRow.id).where(BatchRow.account_id == account_id, is_open()).limit(limit)
     if len(connection.execute(open_ones).all()) >= limit:
         raise TooManyBatches(f"the account may have {limit} open batches; wait for one to end, or cancel one")
 
@@ -181,9 +181,7 @@ def cancel(connection: Connection, caller: Caller, batch_id: str) -> Batch:
 
 def open_batches(connection: Connection) -> list[Batch]:
     """All batches that have not ended, of all accounts, oldest first."""
-    return [
-        _view(row) for row in connection.execute(select(BatchRow.__table__).where(_is_open()).order_by(BatchRow.id))
-    ]
+    return [_view(row) for row in connection.execute(select(BatchRow.__table__).where(is_open()).order_by(BatchRow.id))]
 
 
 def is_due(connection: Connection, batch: Batch) -> bool:
@@ -257,6 +255,11 @@ def count(connection: Connection, batch: Batch, *, completed: int, failed: int) 
     )
 
 
+def is_open() -> ColumnElement[bool]:
+    """That a batch has not ended, as SQL."""
+    return BatchRow.status.in_([status for status in BatchStatus if not status.terminal])
+
+
 def _move(connection: Connection, batch: Batch, status: BatchStatus, **values: Any) -> bool:
     # Only from the state that was seen: a cancel may have come meanwhile.
     moved = connection.execute(
@@ -265,10 +268,6 @@ def _move(connection: Connection, batch: Batch, status: BatchStatus, **values: A
     if moved and status.terminal:
         webhooks.announce_batch(connection, batch.id)
     return bool(moved)
-
-
-def _is_open() -> ColumnElement[bool]:
-    return BatchRow.status.in_([status for status in BatchStatus if not status.terminal])
 
 
 def _owned(account_id: str, batch_id: str) -> tuple[ColumnElement[bool], ...]:

@@ -70,8 +70,10 @@ class Reading:
 
 
 def part_of(whole: Reading, *, first_image: int, images: int) -> Reading:
-    """The reading of some images of a job, for whoever sent only these."""
-    return replace(whole, images=whole.images[first_image : first_image + images])
+    """The reading of some images of a job, for whoever sent only these: whatever became of the others."""
+    part = whole.images[first_image : first_image + images]
+    is_read = all(image.status is Status.SUCCEEDED for image in part)
+    return replace(whole, images=part, status=Status.SUCCEEDED if is_read else whole.status)
 
 
 def reading(connection: Connection, caller: Caller, job_id: str) -> Reading:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, exists, func, literal_column, select, update
 
+from core import batches
 from core.jobs import delete_content
 from core.settings import settings
-from core.tables import AccountRow, JobRow
+from core.tables import AccountRow, BatchRow, JobRow
 
 #: Jobs that one round deletes.
 _MOST_A_ROUND = 100
@@ -23,6 +24,8 @@ def set_retention(connection: Connection, account_id: str, days: float | None) -
 def delete_kept_too_long(connection: Connection) -> list[str]:
     """Delete images, text and metadata of jobs that ended too long ago; return these jobs.
 
+    A batch is charged as it is read, and written when all of it was: until then its jobs are kept.
+
     Their files are found by those who purge deleted jobs; the ledger stays.
     """
     days = func.coalesce(AccountRow.retention_days, settings().retention_days)
@@ -30,6 +33,7 @@ def delete_kept_too_long(connection: Connection) -> list[str]:
         select(JobRow.id)
         .join(AccountRow, AccountRow.id == JobRow.account_id)
         .where(days > 0, JobRow.deleted_at.is_(None), JobRow.finished_at < func.now() - days * _DAY)
+        .where(~_is_still_wanted())
         .order_by(JobRow.id)
         .limit(_MOST_A_ROUND)
         .with_for_update(of=JobRow, skip_locked=True, key_share=True)
@@ -38,3 +42,7 @@ def delete_kept_too_long(connection: Connection) -> list[str]:
     for job_id in deleted:
         delete_content(connection, job_id)
     return deleted
+
+
+def _is_still_wanted() -> ColumnElement[bool]:
+    return exists().where(BatchRow.id == JobRow.batch_id, batches.is_open())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from core.transcript import Alternative, Token
 from worker.confidence import confidence_of, flags_of, pieces_of, words_of
 from worker.recognizer import Recognition
-from worker.trocr_token_texts import TokenTexts, agreement
+from worker.trocr_token_texts import NO_CHARACTER, TokenTexts, agreement
 
 #: Below it a reading is flagged. No calibration fits all checkpoints; at this mean probability one token in three is
 #: unlikely to be right, which nobody would call a clear line.
@@ -59,4 +59,5 @@ def settled_text(tokens: Sequence[int], texts: TokenTexts) -> str:
     if texts.are_tidied:
         # such a tokenizer joins "do n't" once it is whole
         settled = settled.rpartition(" ")[0]
-    return settled.strip()
+    # what a character of three bytes or more reads as while its last byte is missing
+    return settled.rstrip(NO_CHARACTER).strip()

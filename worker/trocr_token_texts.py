@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 #: Stands for a part of a character.
-_NO_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+NO_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 class TokenTexts:
@@ -52,7 +52,7 @@ class TokenTexts:
             # the first token that writes something does so without the space before it
             has_begun = bool(sums and sums[-1])
             sums.append(sums[-1] + self._adds(token) if has_begun else self._decoded(tokens[:count], is_tidied=False))
-        if sums[-1] != raw or _NO_CHARACTER in raw:
+        if sums[-1] != raw or NO_CHARACTER in raw:
             return None
         return sums if raw == text else [self._tokenizer.clean_up_tokenization(begun) for begun in sums]
 

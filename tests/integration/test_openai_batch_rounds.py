@@ -13,7 +13,7 @@ from api import batch_rounds, batch_work, prompt_jobs, remote_images
 from api.batch_rounds import Clerk
 from api.batch_work import turn
 from api.prompt_jobs import AskedLines
-from core import batch_requests, batches, files
+from core import batch_requests, batches, files, retention
 from core.batches import Batch
 from core.database import transaction
 from core.jobs import NewJob
@@ -21,7 +21,7 @@ from core.settings import settings
 from core.storage import image_store
 from tests.domain import assert_ledger_balances, new_caller, new_key, png, rows, submit_lines
 from tests.fakes import FakeRecognizer
-from tests.openai_batches import LINE, Killed, chat, counts, create, ended, results, working
+from tests.openai_batches import LINE, Killed, chat, counts, create, ended, response, results, working
 from tests.openai_clients import client_of, data_url
 from tests.waiting import wait_until
 from tests.workers import FlawedDecoder, pumped, worker_of
@@ -282,3 +282,27 @@ def test_what_was_read_of_a_request_that_failed_stands_in_the_error_file(client:
     assert first.startswith("text of img_") and third.startswith("text of img_") and second is None
     assert "ocr" not in results(client, batch.output_file_id)["b"]
     assert rows("SELECT sum(amount_micro) FROM ledger WHERE kind = 'capture'") == [(1_500_000,)]  # 3 of 4, at 0.5
+
+
+def test_a_response_of_a_batch_does_not_fail_for_one_that_was_read_beside_it(client: openai.OpenAI) -> None:
+    with worker_of(FakeRecognizer(rows=16), FlawedDecoder()) as transcription, pumped(transcription), working():
+        requests = [response(name) for name in "abc"]
+        batch = ended(client, create(client, *requests, endpoint="/v1/responses"))
+    assert (counts(batch), rows("SELECT status FROM jobs")) == ((3, 2, 1), [("partial",)])
+    answers = results(client, batch.output_file_id).values()
+    assert [answer["response"]["body"]["status"] for answer in answers] == ["completed", "completed"]
+
+
+def test_what_was_read_is_kept_until_its_batch_is_written(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.retention.settings", lambda: settings().model_copy(update={"retention_days": 1e-9}))
+    batch = begun(client, chat("a"), chat("b"))
+    with worker_of(FakeRecognizer(rows=16)) as transcription, pumped(transcription):
+        wait_until(lambda: Clerk().work_once(FOREVER) and open_batches()[0].status == "finalizing")
+    with transaction() as connection:
+        assert retention.delete_kept_too_long(connection) == []
+    Clerk().work_once(FOREVER)
+    assert counts(client.batches.retrieve(batch.id)) == (2, 2, 0)
+    with transaction() as connection:
+        assert len(retention.delete_kept_too_long(connection)) == 1

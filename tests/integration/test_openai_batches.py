@@ -108,6 +108,16 @@ def test_short_requests_for_large_images_are_taken_a_few_at_a_time(
 
 
 @pytest.mark.usefixtures("service")
+def test_requests_of_many_images_are_taken_one_at_a_time(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_submission, "SLICE_BYTES", 1)
+    batch = ended(client, create(client, chat("a", *[LINE] * 9), chat("b", *[LINE] * 5), *map(chat, "cdef")))
+    assert counts(batch) == (6, 6, 0)
+    assert rows("SELECT images_total FROM jobs ORDER BY id") == [(9,), (8,), (1,)]
+
+
+@pytest.mark.usefixtures("service")
 def test_a_file_that_is_no_batch_fails_with_the_numbers_of_its_lines(client: openai.OpenAI) -> None:
     batch = create(
         client,
@@ -138,12 +148,13 @@ def test_what_postgres_cannot_store_fails_its_line_and_holds_nothing_up(client: 
     assert (batch.status, counts(batch)) == ("completed", (3, 1, 2))
     errors = results(client, batch.error_file_id)
     assert {key: line["response"]["status_code"] for key, line in errors.items()} == {"a": 404, "b": 400}
-    batch = ended(client, create(client, chat("a\0"), chat("b") | {"x\0": 1}))
+    batch = ended(client, create(client, chat("a\0"), chat("b") | {"x\0": 1}, chat("c") | {"x" * 1_000_000: 1}))
     assert batch.errors is not None and batch.errors.data is not None
-    assert [(error.line, error.param) for error in batch.errors.data] == [
+    assert [(error.line, error.param) for error in batch.errors.data][:2] == [
         (1, "custom_id"),
         (2, "x\N{REPLACEMENT CHARACTER}"),
     ]
+    assert len(batch.errors.data[2].to_json()) < 5000
 
 
 @pytest.mark.usefixtures("service")

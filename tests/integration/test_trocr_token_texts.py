@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tests.trocr_models import BUNDLED
-from worker.trocr_text import recognition_of
+from worker.trocr_text import recognition_of, settled_text
 from worker.trocr_token_texts import TokenTexts
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -150,3 +150,12 @@ def test_half_a_character_is_settled_with_its_other_half() -> None:
     recognition = recognition_of(tokens, [log(0.5)] * len(tokens), texts_of("bytes"), truncated=False)
     assert [word.text for word in recognition.words] == ["20", "\N{EURO SIGN}"]
     assert recognition.words[1].confidence == pytest.approx(0.5)
+
+
+def test_what_is_settled_holds_no_part_of_a_character() -> None:
+    texts = texts_of("bytes")
+    text = "\N{SMILING FACE WITH OPEN MOUTH}\N{CJK UNIFIED IDEOGRAPH-5B57}x"
+    tokens = tokenizer_of("bytes")(text, add_special_tokens=False).input_ids
+    settled = [settled_text(tokens[:count], texts) for count in range(1, len(tokens) + 1)]
+    assert all(text.startswith(beginning) for beginning in settled)
+    assert settled[-1]

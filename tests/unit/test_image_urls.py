@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -57,3 +58,15 @@ def test_percent_encoded_bytes_of_every_value_are_read() -> None:
 def test_what_is_no_data_url_is_refused(url: str) -> None:
     with pytest.raises(MalformedRequest):
         decode_data_url(url)
+
+
+@pytest.mark.parametrize("data", ["%", "%41"])
+def test_signs_of_a_data_url_take_little_memory(data: str) -> None:
+    url = "data:," + data * 100_000
+    tracemalloc.start()
+    try:
+        decode_data_url(url)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 20 * len(url)
