@@ -48,6 +48,8 @@ def celery_app() -> Celery:
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
+        # A Redis whose disk or memory is full refuses writes: a worker waits for it as for one that is away.
+        broker_channel_error_retry=True,
         broker_transport_options={
             "visibility_timeout": _VISIBILITY_TIMEOUT_S,
             # kombu looks for messages of lost consumers only now and then; its defaults make that some 100 s.
