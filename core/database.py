@@ -12,6 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
@@ -25,6 +26,9 @@ _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 _CONNECT_TIMEOUT_S = 3
 #: A statement or a wait for a row's lock that takes longer is a defect; better one failed request than a pile-up.
 _SESSION_OPTIONS = "-c statement_timeout=30000 -c lock_timeout=10000 -c timezone=UTC"
+#: No OperationalError to psycopg, but they pass as well: this process stood still too long inside a transaction, or the
+#: server writes nothing now, being no longer the primary or out of room.
+_PASSING = (IdleInTransactionSessionTimeout, ReadOnlySqlTransaction)
 #: Over TCP, a server that vanished without a word is given up after some 10 s.
 _SILENT_SERVER = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
@@ -35,6 +39,9 @@ _SURELY_OPEN_S = 1.0
 @lru_cache(maxsize=1)
 def engine() -> Engine:
     """The engine of this process; it connects when first used, and again after Postgres was away."""
+    # Whoever stands still inside a transaction keeps its locks from everybody, the sweeper included: its transaction
+    # ends when a worker that is so silent is taken for dead.
+    still = f"-c idle_in_transaction_session_timeout={int(1000 * settings().lease_s)}"
     made = create_engine(
         settings().database_url,
         pool_size=5,
@@ -42,7 +49,11 @@ def engine() -> Engine:
         pool_timeout=5,
         # Parameters are people's texts: an error is logged without them.
         hide_parameters=True,
-        connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "options": _SESSION_OPTIONS, **_SILENT_SERVER},
+        connect_args={
+            "connect_timeout": _CONNECT_TIMEOUT_S,
+            "options": f"{_SESSION_OPTIONS} {still}",
+            **_SILENT_SERVER,
+        },
     )
     event.listen(made, "checkin", _note_use)
     event.listen(made, "checkout", _ping_unless_just_used)
@@ -73,7 +84,7 @@ def transaction(*, durable: bool = True) -> Iterator[Connection]:
             does no harm.
 
     Raises:
-        Unavailable: Postgres cannot be reached or went away.
+        Unavailable: Postgres cannot be reached, went away, or writes nothing now.
     """
     with _outages(), engine().begin() as connection:
         if not durable:
@@ -101,7 +112,7 @@ def _outages() -> Iterator[None]:
     except (OperationalError, PoolTimeout) as exc:
         raise Unavailable("the database cannot be reached right now") from exc
     except DBAPIError as exc:
-        if exc.connection_invalidated:
+        if exc.connection_invalidated or isinstance(exc.orig, _PASSING):
             raise Unavailable("the database went away") from exc
         raise
 

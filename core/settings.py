@@ -63,7 +63,8 @@ class Settings(BaseSettings):
     """Address space that a decoding process may take beyond what it starts with."""
 
     lease_s: Annotated[float, Field(ge=3, le=300)] = 15.0
-    """A worker that is silent for so long is taken for dead, and its images are given back."""
+    """A worker that is silent for so long is taken for dead, and its images are given back. A process that stands still
+    inside a transaction for so long loses its locks."""
 
     stall_s: Annotated[float, Field(ge=5, le=600)] = 30.0
     """A worker with lines in rows and no decode step for so long ends itself."""

@@ -3,9 +3,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from core import outcomes
 from core.claims import claim
+from core.database import engine
 from core.errors import Unavailable
 from core.outcomes import Outcome
 from tests.domain import MODEL, assert_ledger_balances, new_caller, read, rows, submit_lines
@@ -47,6 +50,27 @@ def test_results_wait_while_the_database_is_away(finisher: Finisher, monkeypatch
     monkeypatch.setattr("core.outcomes.finish", away_twice)
     finisher.finish(read(claim("wrk_1", MODEL, most=1)[0]))
     wait_until(lambda: statuses() == [("succeeded", 1)])
+
+
+def test_results_wait_while_the_database_writes_nothing(finisher: Finisher) -> None:
+    submit_lines(new_caller())
+    (claimed,) = claim("wrk_1", MODEL, most=1)
+    with capture_logs() as logs:
+        writes_nothing("on")
+        try:
+            finisher.finish(read(claimed))
+            wait_until(lambda: any(line["event"] == "results wait for the database" for line in logs))
+        finally:
+            writes_nothing("off")
+        wait_until(lambda: statuses() == [("succeeded", 1)])
+
+
+def writes_nothing(state: str) -> None:
+    """Switch the server to writing nothing, as a host's guard of the disk does, or back."""
+    with engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"ALTER SYSTEM SET default_transaction_read_only = {state}"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    wait_until(lambda: rows("SHOW default_transaction_read_only") == [(state,)])
 
 
 def test_a_result_that_the_database_refuses_fails_alone(finisher: Finisher) -> None:
