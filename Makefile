@@ -9,7 +9,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint accuracy fuzz audit format pin clean
+.PHONY: help up test lint accuracy faults fuzz audit format pin clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
@@ -28,6 +28,9 @@ lint: $(VENV)/for-testing ## Run the linters, the type checker and the import co
 
 accuracy: $(VENV)/for-testing ## Measure CER and WER of all models on test lines (ARGS="--data DIR")
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)
+
+faults: $(VENV)/for-testing ## Inject every fault at random moments, 20 minutes long (ARGS="--minutes 60 --seed 7")
+	$(BIN)/python -m tests.faults $(ARGS)
 
 fuzz: $(VENV)/for-testing ## Send many drawn requests to the API, other ones each time (FUZZ_EXAMPLES=N an operation)
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),200) $(BIN)/python -m pytest -p no:cacheprovider tests/integration/test_api_description.py

@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ class Service:
     #: With the first key, that of the account `default`.
     http: httpx.Client
     state_dir: Path
+    #: What it has said so far.
+    log: list[str]
 
     def submit(self, *files: Path, **options: str) -> str:
         """Submit a job of files; its id."""
@@ -72,7 +75,7 @@ class Service:
 
     def command(self, *words: str) -> str:
         """What an operator's command says; it succeeds."""
-        environment = users_environment(DATABASE_URL=self._environment()["DATABASE_URL"])
+        environment = users_environment(DATABASE_URL=self.environment["DATABASE_URL"])
         done = subprocess.run(
             [sys.executable, "-m", "cli.main", *words], env=environment, capture_output=True, text=True
         )
@@ -86,14 +89,17 @@ class Service:
 
     def postgres(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A connection to the service's database."""
-        return psycopg.connect(self._environment()["DATABASE_URL"].replace("+psycopg", ""))
+        return psycopg.connect(self.environment["DATABASE_URL"].replace("+psycopg", ""))
 
     def redis(self) -> Redis:
         """The service's Redis."""
-        url = self._environment()["REDIS_URL"]
+        url = self.environment["REDIS_URL"]
         return Redis.from_url(url.replace("redis+socket://", "unix://").replace("virtual_host", "db"))
 
-    def _environment(self) -> dict[str, str]:
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """What its processes find in theirs."""
+        wait_until(lambda: self.children("worker.courier"))  # it may be just being started anew
         entry = Path("/proc") / str(self.children("worker.courier")[0]) / "environ"
         return dict(re.findall(r"([A-Z_]+)=([^\0]*)", entry.read_text()))
 
@@ -106,10 +112,16 @@ def _command_line(entry: Path) -> str:
 
 
 @contextmanager
-def running_service(state_dir: Path, **settings: str) -> Iterator[Service]:
-    """`inkqueue up` under these settings, while the block lasts."""
-    port = _free_port()
-    command = [sys.executable, "-m", "cli.main", "up", "--port", str(port), "--state-dir", str(state_dir)]
+def running_service(state_dir: Path, *, program: Sequence[str] = ("cli.main",), **settings: str) -> Iterator[Service]:
+    """`inkqueue up` under these settings, while the block lasts.
+
+    Args:
+        state_dir: Its folder.
+        program: The module that stands for the command `inkqueue`, and what comes before `up`.
+        settings: Environment variables.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", *program, "up", "--port", str(port), "--state-dir", str(state_dir)]
     with subprocess.Popen(
         command,
         env=users_environment(**settings),
@@ -128,14 +140,15 @@ def running_service(state_dir: Path, **settings: str) -> Iterator[Service]:
             key = (state_dir / "api_key").read_text().strip()
             headers = {"Authorization": f"Bearer {key}"}
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=70) as http:
-                yield Service(process=process, http=http, state_dir=state_dir)
+                yield Service(process=process, http=http, state_dir=state_dir, log=log)
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(60)
             reader.join(10)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -9,10 +9,12 @@ from collections.abc import Callable
 _LOOK_EVERY_S = 0.02
 
 
-def wait_until(condition: Callable[[], object], *, timeout_s: float = 20.0) -> None:
+def wait_until(
+    condition: Callable[[], object], *, timeout_s: float = 20.0, look_every_s: float = _LOOK_EVERY_S
+) -> None:
     """Return when the condition holds; fail when it does not within the time."""
     deadline = time.monotonic() + timeout_s
     pause = threading.Event()
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
-        pause.wait(_LOOK_EVERY_S)
+        pause.wait(look_every_s)
