@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Select, func, select, text, tuple_, update
 
 from core import job_events, notices, webhooks
-from core.database import transaction
+from core.database import looking, transaction
 from core.locks import lock_jobs
 from core.origin import Origin
 from core.reading_options import ReadingOptions
@@ -50,6 +50,23 @@ _MOST_URGENT = text(
     """
 )
 
+
+# An image that somebody else holds is about to be canceled: waiting for it here could end in a deadlock. Nor does it
+# wait for the disk: a mark that a crash of Postgres itself takes along does no harm.
+_MARK_STARTED = text(
+    """
+    WITH lazily AS (SELECT set_config('synchronous_commit', 'off', true))
+    UPDATE images SET started_at = now()
+    FROM (
+        SELECT images.id
+        FROM lazily, images
+        JOIN unnest(CAST(:images AS text[]), CAST(:attempts AS integer[])) AS starting (id, attempt)
+            ON images.id = starting.id AND images.attempt = starting.attempt
+        WHERE images.status = 'running'
+        FOR UPDATE OF images SKIP LOCKED) ours
+    WHERE images.id = ours.id
+    """
+)
 
 _WAITING = text(
     """
@@ -197,11 +214,11 @@ def _take(connection: Connection, worker_id: str, image_ids: Sequence[str]) -> l
 
 def mark_started(claims: Sequence[Claim]) -> None:
     """Write down that these images go to the model now: if the worker is lost, they are the suspects."""
-    with transaction(durable=False) as connection:
-        # An image that somebody else holds is about to be canceled: waiting for it here could end in a deadlock.
-        ours = _standing(claims).with_for_update(skip_locked=True)
+    # The model waits for it: one trip to Postgres.
+    with looking() as connection:
         connection.execute(
-            update(ImageRow).where(ImageRow.id.in_(ours.scalar_subquery())).values(started_at=func.now())
+            _MARK_STARTED,
+            {"images": [claim.image_id for claim in claims], "attempts": [claim.attempt for claim in claims]},
         )
 
 
