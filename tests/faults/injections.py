@@ -139,20 +139,25 @@ def _worker_frozen(site: Site) -> Iterator[None]:
     with site.second_worker():
         frozen = site.process(WORKER)
         _freeze_with_images(site, frozen, frozen_id)
-        held = [image for (image,) in site.service.rows(_HELD, frozen_id)]
-        wait_until(lambda: site.count(_READ_BY_OTHERS, held, frozen_id) == len(held), timeout_s=60)
-        os.kill(frozen, signal.SIGCONT)
+        try:
+            held = [image for (image,) in site.service.rows(_HELD, frozen_id)]
+            wait_until(lambda: site.count(_READ_BY_OTHERS, held, frozen_id) == len(held), timeout_s=60)
+        finally:
+            os.kill(frozen, signal.SIGCONT)
         wait_until(lambda: frozen not in site.processes(WORKER), timeout_s=60)
     yield
 
 
 _HELD = "SELECT id FROM images WHERE status = 'running' AND worker_id = %s"
+_AT_WORK = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()"
 _READ_BY_OTHERS = "SELECT count(*) FROM images WHERE id = ANY(%s) AND status = 'succeeded' AND worker_id <> %s"
 
 
 def _freeze_with_images(site: Site, pid: int, worker_id: str) -> None:
     def is_caught() -> bool:
         os.kill(pid, signal.SIGSTOP)
+        # What it had asked of Postgres before may still end some of its images.
+        wait_until(lambda: not site.count(_AT_WORK), timeout_s=60)
         if site.service.rows(_HELD, worker_id):
             return True
         os.kill(pid, signal.SIGCONT)

@@ -25,7 +25,9 @@ TOGETHER = [
     ["worker frozen past its lease"],
     ["device wedged"],
     ["decoder crashed"],
-    ["network to Redis lost", "worker no longer consumes"],
+    # Not together: a consumer that connects anew after an outage hears again, however deaf its old connection is.
+    ["network to Redis lost"],
+    ["worker no longer consumes"],
     ["SIGTERM of everything"],
 ]
 #: The others take another start of the service.
