@@ -38,9 +38,7 @@ class CpuEncoder:
         cores = torch.get_num_threads()
         #: How many lines are best encoded together: as many as there are cores.
         self.group_size = GroupSize(least=cores, most=cores)
-        self._pool = ThreadPoolExecutor(
-            cores, thread_name_prefix="encoder", initializer=torch.set_num_threads, initargs=(1,)
-        )
+        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="encoder", initializer=_use_one_core)
         # The number is also what threads that PyTorch has not seen begin with, as the device's thread will: so all of
         # these start now, and the number is put back.
         all_started = Barrier(cores)
@@ -101,6 +99,12 @@ class _States:
         """Encode pictures, (lines, 3, H, W); gives (lines, source_length, width) in the decoder's dtype."""
         states = self._encoder(pixel_values).to(self._dtype)
         return states if self._projection is None else self._projection(states)
+
+
+def _use_one_core() -> None:
+    # What is set before the first look at it is forgotten: a thread's first work would take PyTorch's own number.
+    torch.get_num_threads()
+    torch.set_num_threads(1)
 
 
 def _encoder_of(model: Any) -> Callable[[Tensor], Tensor]:
