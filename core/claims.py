@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, text, tuple_, update
+from sqlalchemy import Connection, Row, Select, func, select, text, tuple_, update
 
 from core import job_events, notices, webhooks
 from core.database import looking, transaction
+from core.errors import Unavailable
 from core.locks import lock_jobs
 from core.origin import Origin
 from core.reading_options import ReadingOptions
 from core.states import Mode, Priority, Status
-from core.tables import ImageRow, JobRow
+from core.tables import ImageRow
 
 #: A claim that lost all its candidates to other workers looks again, so often at most.
 _TRIES = 3
@@ -21,7 +23,10 @@ _TRIES = 3
 # Who is next: strictly by priority; within one, accounts take turns (those with more running images later); within
 # an account by age. The recursion hops from one waiting (priority, account) to the next along the index, so that the
 # cost grows with the accounts that wait, not with their images.
-_MOST_URGENT = text(
+# Their jobs are started in passing, which a claim does before it takes images, in the order of locks; a job that
+# somebody else holds is started by the next claim. As arrays, few ids are looked up however many jobs there are: of a
+# join the planner thinks that it finds many.
+_NEXT = text(
     """
     WITH RECURSIVE waiting AS (
         (SELECT priority, account_id FROM images
@@ -33,23 +38,45 @@ _MOST_URGENT = text(
             WHERE status = 'queued' AND model = :model AND priority <= :least
               AND (priority, account_id) > (waiting.priority, waiting.account_id)
             ORDER BY priority, account_id LIMIT 1) following
+    ), candidates AS MATERIALIZED (
+        SELECT candidate.id, candidate.job_id
+        FROM waiting
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS images FROM images
+            WHERE status = 'running' AND account_id = waiting.account_id AND model = :model) running
+        CROSS JOIN LATERAL (
+            SELECT id, job_id, sequence, row_number() OVER (ORDER BY sequence) AS place FROM (
+                SELECT id, job_id, sequence FROM images
+                WHERE status = 'queued' AND model = :model
+                  AND priority = waiting.priority AND account_id = waiting.account_id
+                ORDER BY sequence LIMIT :most) oldest) candidate
+        ORDER BY waiting.priority, running.images + candidate.place, candidate.sequence
+        LIMIT :most
+    ), free_jobs AS MATERIALIZED (
+        SELECT id FROM jobs WHERE id = ANY(ARRAY(SELECT job_id FROM candidates)) AND status = 'queued'
+        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+    ), started AS (
+        UPDATE jobs SET status = 'running', started_at = now(), version = version + 1
+        WHERE id = ANY(ARRAY(SELECT id FROM free_jobs))
+        RETURNING id, version
     )
-    SELECT candidate.id, candidate.job_id
-    FROM waiting
-    CROSS JOIN LATERAL (
-        SELECT count(*) AS images FROM images
-        WHERE status = 'running' AND account_id = waiting.account_id AND model = :model) running
-    CROSS JOIN LATERAL (
-        SELECT id, job_id, sequence, row_number() OVER (ORDER BY sequence) AS place FROM (
-            SELECT id, job_id, sequence FROM images
-            WHERE status = 'queued' AND model = :model
-              AND priority = waiting.priority AND account_id = waiting.account_id
-            ORDER BY sequence LIMIT :most) oldest) candidate
-    ORDER BY waiting.priority, running.images + candidate.place, candidate.sequence
-    LIMIT :most
+    SELECT candidates.id, candidates.job_id, started.version AS started_version
+    FROM candidates LEFT JOIN started ON started.id = candidates.job_id
     """
 )
 
+_TAKE = text(
+    """
+    UPDATE images SET status = 'running', worker_id = :worker, attempt = images.attempt + 1, started_at = NULL
+    FROM (
+        SELECT images.id, jobs.origin FROM images JOIN jobs ON jobs.id = images.job_id
+        WHERE images.id = ANY(CAST(:images AS text[])) AND images.status = 'queued' AND jobs.status = 'running'
+        FOR UPDATE OF images SKIP LOCKED) free
+    WHERE images.id = free.id
+    RETURNING images.id, job_id, attempt, mode, priority, losses, sequence, width, height,
+              beams, max_new_tokens, top_logprobs, watched, free.origin
+    """
+)
 
 # An image that somebody else holds is about to be canceled: waiting for it here could end in a deadlock. Nor does it
 # wait for the disk: a mark that a crash of Postgres itself takes along does no harm.
@@ -125,91 +152,56 @@ class Claim:
 
 
 def claim(worker_id: str, model: str, *, most: int, least: Priority = Priority.BULK) -> list[Claim]:
-    """Take up to `most` images that wait for this model, the most urgent first, none less urgent than `least`."""
+    """Take up to `most` images that wait for this model, the most urgent first, none less urgent than `least`.
+
+    Fewer mean that no others wait, unless other workers have been quicker several times over.
+    """
+    claims: list[Claim] = []
     for _ in range(_TRIES):
-        with transaction() as connection:
-            candidates = connection.execute(_MOST_URGENT, {"model": model, "most": most, "least": least}).all()
-            if not candidates:
-                return []
-            started_jobs = _start_jobs(connection, {row.job_id for row in candidates})
-            claims = _take(connection, worker_id, [row.id for row in candidates])
-        notices.notify(notices.JOB_CHANGED, started_jobs)
-        if claims:
+        try:
+            candidates, taken = _claim(worker_id, model, most=most - len(claims), least=least)
+        except Unavailable:
+            if not claims:
+                raise
             return claims
-    return []
+        claims += taken
+        if len(taken) == candidates or len(claims) == most:
+            break
+    return claims
 
 
-def _start_jobs(connection: Connection, job_ids: Collection[str]) -> list[str]:
-    # A job before its images, in the order of locks; one that somebody else holds is started by the next claim.
-    free = (
-        select(JobRow.id)
-        .where(JobRow.id.in_(job_ids), JobRow.status == Status.QUEUED)
-        .order_by(JobRow.id)
-        .with_for_update(skip_locked=True, key_share=True)
-    )
-    started = connection.execute(
-        update(JobRow)
-        .where(JobRow.id.in_(free.scalar_subquery()))
-        .values(status=Status.RUNNING, started_at=func.now(), version=JobRow.version + 1)
-        .returning(JobRow.id, JobRow.version)
-    ).all()
-    job_events.record(
-        connection,
-        [job_events.Happened.to_job(row.id, row.version, status=Status.RUNNING) for row in started],
-    )
-    started_ids = [row.id for row in started]
-    webhooks.announce(connection, started_ids)
-    return started_ids
-
-
-def _take(connection: Connection, worker_id: str, image_ids: Sequence[str]) -> list[Claim]:
-    free = (
-        select(ImageRow.id)
-        .join(JobRow, JobRow.id == ImageRow.job_id)
-        .where(ImageRow.id.in_(image_ids), ImageRow.status == Status.QUEUED, JobRow.status == Status.RUNNING)
-        .with_for_update(skip_locked=True, of=ImageRow)
-    )
-    rows = connection.execute(
-        update(ImageRow)
-        .where(ImageRow.id.in_(free.scalar_subquery()), JobRow.id == ImageRow.job_id)
-        .values(status=Status.RUNNING, worker_id=worker_id, attempt=ImageRow.attempt + 1, started_at=None)
-        .returning(
-            ImageRow.id,
-            ImageRow.job_id,
-            ImageRow.attempt,
-            ImageRow.mode,
-            ImageRow.priority,
-            ImageRow.losses,
-            ImageRow.sequence,
-            ImageRow.width,
-            ImageRow.height,
-            ImageRow.beams,
-            ImageRow.max_new_tokens,
-            ImageRow.top_logprobs,
-            ImageRow.watched,
-            JobRow.origin,
+def _claim(worker_id: str, model: str, *, most: int, least: Priority) -> tuple[int, list[Claim]]:
+    """How many images were to be had, and those of them that nobody else got first."""
+    with transaction() as connection:
+        candidates = connection.execute(_NEXT, {"model": model, "most": most, "least": least}).all()
+        if not candidates:
+            return 0, []
+        started = {row.job_id: row.started_version for row in candidates if row.started_version is not None}
+        job_events.record(
+            connection,
+            [job_events.Happened.to_job(job_id, version, status=Status.RUNNING) for job_id, version in started.items()],
         )
-    ).all()
-    return [
-        Claim(
-            image_id=row.id,
-            job_id=row.job_id,
-            attempt=row.attempt,
-            mode=Mode(row.mode),
-            priority=Priority(row.priority),
-            width=row.width,
-            height=row.height,
-            suspect=row.losses > 0,
-            options=ReadingOptions(
-                beams=row.beams,
-                max_new_tokens=row.max_new_tokens,
-                top_logprobs=row.top_logprobs,
-                watched=row.watched,
-            ),
-            origin=Origin.read(row.origin),
-        )
-        for row in sorted(rows, key=lambda row: (row.priority, row.sequence))
-    ]
+        webhooks.announce(connection, started)
+        taken = connection.execute(_TAKE, {"worker": worker_id, "images": [row.id for row in candidates]}).all()
+    notices.notify(notices.JOB_CHANGED, started)
+    return len(candidates), [_claim_of(row) for row in sorted(taken, key=lambda row: (row.priority, row.sequence))]
+
+
+def _claim_of(row: Row[Any]) -> Claim:
+    return Claim(
+        image_id=row.id,
+        job_id=row.job_id,
+        attempt=row.attempt,
+        mode=Mode(row.mode),
+        priority=Priority(row.priority),
+        width=row.width,
+        height=row.height,
+        suspect=row.losses > 0,
+        options=ReadingOptions(
+            beams=row.beams, max_new_tokens=row.max_new_tokens, top_logprobs=row.top_logprobs, watched=row.watched
+        ),
+        origin=Origin.read(row.origin),
+    )
 
 
 def mark_started(claims: Sequence[Claim]) -> None:

@@ -105,6 +105,12 @@ class BatchedLines:
         with self._changed:
             return self._last_progress_at
 
+    @property
+    def has_room(self) -> bool:
+        """Whether fewer lines wait than twice the rows."""
+        with self._changed:
+            return self._has_room()
+
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until fewer lines wait than twice the rows; false when that did not happen in time, or on `stop`."""
         with self._changed:

@@ -109,6 +109,11 @@ class Batcher:
         """
         return self._lines.last_progress_at
 
+    @property
+    def has_room(self) -> bool:
+        """Whether fewer lines wait than twice the rows."""
+        return self._lines.has_room
+
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until fewer lines wait than twice the rows; false when that did not happen in time, or on `stop`."""
         return self._lines.wait_for_room(timeout_s)
