@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -14,8 +16,11 @@ from core.errors import InkqueueError, Unavailable
 from core.outcomes import Outcome
 
 #: Images of one transaction. The group is whatever ended while the last transaction ran: an idle service writes each
-#: image at once, a busy one many together, and no image waits for others to end.
-_GROUP_IMAGES = 16
+#: image at once, a busy one many together, and no job waits for another to end.
+_GROUP_IMAGES = 64
+#: How long a result may wait for others that are written with it, where its job goes on. A transaction for each line
+#: takes about as much of a core as a small model takes to read it.
+_COMPANY_S = 0.1
 _RETRY_S = 0.5
 
 _log = structlog.get_logger(__name__)
@@ -27,6 +32,8 @@ class Finisher:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: deque[Outcome | Claim] = deque()
+        #: When the first of them must be written at the latest, on the monotonic clock, seconds.
+        self._due_at = math.inf
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="finisher", daemon=True)
 
@@ -34,13 +41,18 @@ class Finisher:
         """Start the thread."""
         self._thread.start()
 
-    def finish(self, outcome: Outcome) -> None:
-        """Have an outcome written; returns at once."""
-        self._put(outcome)
+    def finish(self, outcome: Outcome, *, may_wait: bool = False) -> None:
+        """Have an outcome written; returns at once.
+
+        Args:
+            outcome: How the reading of an image ended.
+            may_wait: Nobody waits for it: others that come within a moment are written with it.
+        """
+        self._put(outcome, wait_s=_COMPANY_S if may_wait else 0.0)
 
     def give_back(self, claim: Claim) -> None:
         """Have an image returned to the queue unread; returns at once."""
-        self._put(claim)
+        self._put(claim, wait_s=0.0)
 
     def close(self, timeout_s: float) -> bool:
         """Write all that waits; False when that did not succeed in time."""
@@ -50,9 +62,10 @@ class Finisher:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _put(self, item: Outcome | Claim) -> None:
+    def _put(self, item: Outcome | Claim, *, wait_s: float) -> None:
         with self._changed:
             self._waiting.append(item)
+            self._due_at = min(self._due_at, time.monotonic() + wait_s)
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -62,7 +75,15 @@ class Finisher:
     def _next_group(self) -> list[Outcome | Claim]:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
-            return [self._waiting.popleft() for _ in range(min(_GROUP_IMAGES, len(self._waiting)))]
+            while not self._is_due():
+                self._changed.wait(self._due_at - time.monotonic())
+            group = [self._waiting.popleft() for _ in range(min(_GROUP_IMAGES, len(self._waiting)))]
+            if not self._waiting:
+                self._due_at = math.inf
+            return group
+
+    def _is_due(self) -> bool:
+        return self._closed or len(self._waiting) >= _GROUP_IMAGES or time.monotonic() >= self._due_at
 
     def _write_until_done(self, group: Sequence[Outcome | Claim]) -> None:
         pause = threading.Event()

@@ -6,8 +6,7 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -20,8 +19,9 @@ from core.queue import SLICE_IMAGES
 from core.settings import settings
 from core.states import Priority
 from core.tracing import record_span
-from core.transcript import BoundingBox, Flag, Line
+from core.transcript import Flag, Line
 from worker.batcher import BatcherStopped, BatchObserver, QueuedLine
+from worker.claimed_images import ClaimedImage, ClaimedImages
 from worker.finisher import Finisher
 from worker.line_checks import is_blank, looks_like_page
 from worker.live_texts import LiveTexts
@@ -43,24 +43,6 @@ class Decoder(Protocol):
 
     def decode(self, data: bytes, *, max_pixels: int, urgency: int) -> Future[LinePixels]:
         """The upright pixels of a file, or `InvalidImage`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Reading:
-    """An image that was claimed and has not ended."""
-
-    claim: Claim
-    #: Nanoseconds of Unix time.
-    claimed_ns: int
-    #: None until its file was fetched.
-    decoding: Future[LinePixels] | None = None
-    #: Whether its line is the batcher's, which from then on answers for it.
-    submitted: bool = False
-    flags: frozenset[Flag] = frozenset()
-
-    @property
-    def box(self) -> BoundingBox:
-        return BoundingBox(xmin=0, ymin=0, xmax=self.claim.width, ymax=self.claim.height)
 
 
 class Transcription:
@@ -101,8 +83,9 @@ class Transcription:
             observer=observer,
         )
         self.batcher = self._lines.batcher
+        self._images = ClaimedImages()
+        #: Guards the two below.
         self._lock = threading.Lock()
-        self._readings: dict[str, _Reading] = {}
         self._pumps = 0
         self._rung = False
         self._stopping = threading.Event()
@@ -110,10 +93,11 @@ class Transcription:
     def pump(self) -> None:
         """Claim and submit images while any wait; what a ticket starts.
 
-        Interactive images are claimed at once, whatever is claimed already: they overtake it in the batcher. The others
-        only when the batcher wants lines; where enough pumps do that, one of them looks once more before it ends.
+        Where that must wait, since the batcher wants no lines or enough pumps are at work, interactive images are
+        claimed all the same: they overtake in the batcher what was claimed before. For the others one of those pumps
+        looks once more before it ends.
         """
-        if self.batcher.backlog < _URGENT_BACKLOG_ROWS * self.batcher.row_limit:
+        if self._must_wait() and self.batcher.backlog < _URGENT_BACKLOG_ROWS * self.batcher.row_limit:
             self._read_slice(least=Priority.INTERACTIVE)
         while self._enter():
             try:
@@ -142,17 +126,19 @@ class Transcription:
 
     def held(self) -> list[Claim]:
         """The images that are claimed and have not ended."""
-        with self._lock:
-            return [reading.claim for reading in self._readings.values()]
+        return [image.claim for image in self._images.all()]
 
     def drop(self, image_ids: Collection[str]) -> None:
         """Forget images that were canceled or taken away: their rows are free before the next step."""
+        dropped = self._images.take_all(image_ids)
+        for image in dropped:
+            if image.decoding is not None:
+                image.decoding.cancel()
+        self._lines.cancel([image.claim.image_id for image in dropped])
+
+    def _must_wait(self) -> bool:
         with self._lock:
-            dropped = [self._readings.pop(image_id) for image_id in image_ids if image_id in self._readings]
-        for reading in dropped:
-            if reading.decoding is not None:
-                reading.decoding.cancel()
-        self._lines.cancel([reading.claim.image_id for reading in dropped])
+            return self._pumps == MAX_PUMPS or not self.batcher.has_room
 
     def _enter(self) -> bool:
         with self._lock:
@@ -170,7 +156,7 @@ class Transcription:
         while self._batcher_wants_lines():
             with self._lock:
                 self._rung = False
-            if not self._read_slice(least=Priority.BULK):
+            if self._read_slice(least=Priority.BULK) < SLICE_IMAGES:
                 return
 
     def _batcher_wants_lines(self) -> bool:
@@ -179,11 +165,10 @@ class Transcription:
                 return True
         return False
 
-    def _read_slice(self, *, least: Priority) -> bool:
+    def _read_slice(self, *, least: Priority) -> int:
+        """Claim images and hand on their lines; how many. Fewer than a slice mean that no others wait."""
         slice_ = claims.claim(self._worker_id, self.model, most=SLICE_IMAGES, least=least)
-        now_ns = time.time_ns()
-        with self._lock:
-            self._readings.update((claim.image_id, _Reading(claim=claim, claimed_ns=now_ns)) for claim in slice_)
+        self._images.add(slice_, claimed_ns=time.time_ns())
         try:
             decoding = [(claim, self._decode(claim)) for claim in slice_]
             submitted = [self._submit(claim, future) for claim, future in decoding if future is not None]
@@ -194,7 +179,7 @@ class Transcription:
         if not all(submitted):
             # Ends this pump: the sweeper's next ticket tries again, when there may be memory for a process.
             raise Unavailable("no process to decode images can be started")
-        return bool(slice_)
+        return len(slice_)
 
     def _decode(self, claim: Claim) -> Future[LinePixels] | None:
         try:
@@ -213,7 +198,7 @@ class Transcription:
             self._end(claim.image_id, error=exc)
             return None
         future = self._decoder.decode(data, max_pixels=settings().max_image_pixels, urgency=claim.priority)
-        self._change(claim.image_id, decoding=future)
+        self._images.change(claim.image_id, decoding=future)
         return future
 
     def _submit(self, claim: Claim, future: Future[LinePixels]) -> bool:
@@ -234,7 +219,7 @@ class Transcription:
             self._end(claim.image_id, blank=True)
             return
         flags = frozenset({Flag.LOOKS_LIKE_PAGE}) if looks_like_page(pixels) else frozenset()
-        if not self._change(claim.image_id, flags=flags, submitted=True):
+        if not self._images.change(claim.image_id, flags=flags, submitted=True):
             return
         self._lines.submit(
             QueuedLine(
@@ -252,36 +237,24 @@ class Transcription:
             )
         )
 
-    def _change(self, image_id: str, **changes: Any) -> bool:
-        """Note how far an image is; False when it was dropped meanwhile."""
-        with self._lock:
-            reading = self._readings.get(image_id)
-            if reading is None:
-                return False
-            self._readings[image_id] = replace(reading, **changes)
-            return True
-
     def _give_back_unsubmitted(self, slice_: Sequence[Claim]) -> None:
         for claim in slice_:
-            with self._lock:
-                reading = self._readings.get(claim.image_id)
-            if reading is not None and not reading.submitted:
+            image = self._images.get(claim.image_id)
+            if image is not None and not image.submitted:
                 self._give_back(claim.image_id)
 
     def _on_start(self, lines: Sequence[QueuedLine]) -> None:
-        with self._lock:
-            starting = [self._readings[line.key].claim for line in lines if line.key in self._readings]
+        starting = [image for line in lines if (image := self._images.get(line.key)) is not None]
         try:
-            claims.mark_started(starting)
+            claims.mark_started([image.claim for image in starting])
         except Unavailable as exc:
             # The mark only serves to find out which image kills workers: better to read on without it.
             _log.warning("images could not be marked as started", error=exc.message)
 
     def _on_settled(self, line: QueuedLine, text: str) -> None:
-        with self._lock:
-            reading = self._readings.get(line.key)
-        if reading is not None and text:
-            self._live_texts.show(LiveText(image_id=line.key, attempt=reading.claim.attempt, text=text))
+        image = self._images.get(line.key)
+        if image is not None and text:
+            self._live_texts.show(LiveText(image_id=line.key, attempt=image.claim.attempt, text=text))
 
     def _on_read(self, line: QueuedLine, recognition: Recognition) -> None:
         self._end(line.key, recognition=recognition)
@@ -301,18 +274,17 @@ class Transcription:
         blank: bool = False,
         error: InkqueueError | None = None,
     ) -> None:
-        with self._lock:
-            reading = self._readings.pop(image_id, None)
-        if reading is None:
+        image = self._images.take(image_id)
+        if image is None:
             return
         lines: tuple[Line, ...] = ()
         if blank:
-            lines = (_blank_line(reading),)
+            lines = (_blank_line(image),)
         elif recognition is not None:
-            lines = (_line(recognition, reading),)
+            lines = (_line(recognition, image),)
         count_image(self.model, outcome=error.code if error else "read", lines=lines)
-        claim = reading.claim
-        self._record(reading, "read" if error is None else error.code)
+        claim = image.claim
+        self._record(image, "read" if error is None else error.code)
         self._finisher.finish(
             Outcome(
                 image_id=image_id,
@@ -321,40 +293,41 @@ class Transcription:
                 lines=lines,
                 error=error,
                 origin=claim.origin,
-            )
+            ),
+            # Whoever waits for the job goes on waiting.
+            may_wait=self._images.has_job(claim.job_id),
         )
 
-    def _record(self, reading: _Reading, outcome: str) -> None:
-        claim = reading.claim
+    def _record(self, image: ClaimedImage, outcome: str) -> None:
+        claim = image.claim
         about = {
             "inkqueue.job": claim.job_id,
             "inkqueue.image": claim.image_id,
             "inkqueue.model": self.model,
             "inkqueue.outcome": outcome,
         }
-        record_span("read image", parent=claim.origin.traceparent, began_ns=reading.claimed_ns, attributes=about)
+        record_span("read image", parent=claim.origin.traceparent, began_ns=image.claimed_ns, attributes=about)
 
     def _give_back(self, image_id: str) -> None:
-        with self._lock:
-            reading = self._readings.pop(image_id, None)
-        if reading is not None:
-            self._finisher.give_back(reading.claim)
+        image = self._images.take(image_id)
+        if image is not None:
+            self._finisher.give_back(image.claim)
 
 
-def _blank_line(reading: _Reading) -> Line:
-    pieces = None if reading.claim.options.top_logprobs is None else ()
+def _blank_line(image: ClaimedImage) -> Line:
+    pieces = None if image.claim.options.top_logprobs is None else ()
     return Line(
-        index=0, text="", confidence=None, bbox=reading.box, flags=(Flag.BLANK,), words=(), token_count=0, pieces=pieces
+        index=0, text="", confidence=None, bbox=image.box, flags=(Flag.BLANK,), words=(), token_count=0, pieces=pieces
     )
 
 
-def _line(recognition: Recognition, reading: _Reading) -> Line:
+def _line(recognition: Recognition, image: ClaimedImage) -> Line:
     return Line(
         index=0,
         text=recognition.text,
         confidence=recognition.confidence,
-        bbox=reading.box,
-        flags=tuple(sorted(recognition.flags | reading.flags)),
+        bbox=image.box,
+        flags=tuple(sorted(recognition.flags | image.flags)),
         words=recognition.words,
         token_count=len(recognition.tokens),
         pieces=recognition.pieces,

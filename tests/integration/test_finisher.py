@@ -38,6 +38,21 @@ def test_what_waits_when_the_finisher_is_closed_is_still_written() -> None:
     assert statuses() == [("succeeded", 40)]
 
 
+def test_a_result_that_may_wait_is_written_with_the_next_and_alone_where_none_comes(
+    finisher: Finisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    monkeypatch.setattr("core.outcomes.finish", lambda ended: written.append(len(ended)))
+    submit_lines(new_caller(), 4)
+    first, *others, last = claim("wrk_1", MODEL, most=4)
+    finisher.finish(read(first), may_wait=True)
+    wait_until(lambda: written == [1])
+    for claimed in others:
+        finisher.finish(read(claimed), may_wait=True)
+    finisher.finish(read(last))
+    wait_until(lambda: written == [1, 3])
+
+
 def test_results_wait_while_the_database_is_away(finisher: Finisher, monkeypatch: pytest.MonkeyPatch) -> None:
     submit_lines(new_caller())
     write, failures = outcomes.finish, iter([Unavailable(), Unavailable()])
