@@ -44,8 +44,8 @@ def engine() -> Engine:
     still = f"-c idle_in_transaction_session_timeout={int(1000 * settings().lease_s)}"
     made = create_engine(
         settings().database_url,
-        pool_size=5,
-        max_overflow=15,
+        pool_size=10,
+        max_overflow=10,
         pool_timeout=5,
         # Parameters are people's texts: an error is logged without them.
         hide_parameters=True,
