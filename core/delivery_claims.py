@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, func, insert, select, text, tuple_, update
 
-from core.database import transaction
+from core.database import looking, transaction
 from core.origin import Origin
 from core.settings import settings
 from core.tables import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
@@ -70,6 +70,9 @@ _DUE = text(
 )
 
 
+_ANY_WAIT = text("SELECT EXISTS (SELECT 1 FROM webhook_deliveries WHERE status = 'pending')")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClaimedDelivery:
     """One attempt that this courier may make, until its claim runs out."""
@@ -117,7 +120,7 @@ def claim_deliveries(*, most: int, troubled: Collection[str], in_trouble: bool) 
         troubled: Receivers whose last attempt failed.
         in_trouble: Whether deliveries to these are wanted, or to all but these.
     """
-    if most <= 0:
+    if most <= 0 or not _any_wait():
         return []
     with transaction() as connection:
         # One courier at a time looks and takes, so that two never send more to a receiver than it should get.
@@ -129,6 +132,13 @@ def claim_deliveries(*, most: int, troubled: Collection[str], in_trouble: bool) 
         claimed = _take(connection, list(due.scalars()))
         _supersede(connection, claimed)
     return claimed
+
+
+def _any_wait() -> bool:
+    # Each change of a job asks, and most jobs have no receiver: one cheap look instead of four trips.
+    with looking() as connection:
+        any_wait: bool = connection.execute(_ANY_WAIT).scalar_one()
+        return any_wait
 
 
 def _take(connection: Connection, delivery_ids: Sequence[str]) -> list[ClaimedDelivery]:

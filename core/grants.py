@@ -11,11 +11,25 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    String,
+    and_,
+    any_,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from core.errors import InkqueueError
 from core.ids import new_id
-from core.tables import GrantRow, SpendRow
+from core.tables import GrantRow
 
 
 class Category(StrEnum):
@@ -73,6 +87,15 @@ class Due:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Spend:
+    """What one grant bears of a payment."""
+
+    ledger_id: int
+    grant_id: str
+    amount_micro: int
+
+
 _SPENDABLE = and_(GrantRow.remaining_micro > 0, GrantRow.posted_at.is_not(None))
 _ORDER = (
     GrantRow.expires_at.asc().nulls_last(),
@@ -80,6 +103,22 @@ _ORDER = (
     GrantRow.category.desc(),
     GrantRow.effective_at,
     GrantRow.id,
+)
+# Statements that run with every image are made once: making one costs about as much as sending it.
+_SPENDABLE_GRANTS = (
+    select(GrantRow.id, GrantRow.account_id, GrantRow.remaining_micro)
+    .where(GrantRow.account_id == any_(bindparam("accounts", type_=ARRAY(String))), _SPENDABLE)
+    .order_by(*_ORDER)
+)
+_SPEND = text(
+    """
+    WITH spent AS (
+        INSERT INTO grant_spends (ledger_id, grant_id, amount_micro)
+        SELECT * FROM unnest(CAST(:ledger_ids AS bigint[]), CAST(:grants AS text[]), CAST(:amounts AS bigint[])))
+    UPDATE credit_grants SET remaining_micro = changed.remaining_micro
+    FROM unnest(CAST(:changed AS text[]), CAST(:left AS bigint[])) AS changed (id, remaining_micro)
+    WHERE credit_grants.id = changed.id
+    """
 )
 
 
@@ -110,23 +149,24 @@ def post(connection: Connection, grant_ids: Sequence[str]) -> None:
 def bear(connection: Connection, payments: Sequence[Payment]) -> None:
     """Take payments out of grants, in the order in which grants pay, and write down which paid what."""
     accounts = {payment.account_id for payment in payments}
-    grants = connection.execute(
-        select(GrantRow.id, GrantRow.account_id, GrantRow.remaining_micro)
-        .where(GrantRow.account_id.in_(accounts), _SPENDABLE)
-        .order_by(*_ORDER)
-    ).all()
+    grants = connection.execute(_SPENDABLE_GRANTS, {"accounts": list(accounts)}).all()
     left = {grant.id: grant.remaining_micro for grant in grants}
     of_account = {account: [grant.id for grant in grants if grant.account_id == account] for account in accounts}
     spends = [
-        {"ledger_id": payment.ledger_id, "grant_id": grant_id, "amount_micro": amount_micro}
+        _Spend(ledger_id=payment.ledger_id, grant_id=grant_id, amount_micro=amount_micro)
         for payment in payments
         for grant_id, amount_micro in _shares(payment, of_account[payment.account_id], left)
     ]
-    connection.execute(insert(SpendRow), spends)
-    changed = sorted({str(spend["grant_id"]) for spend in spends})
+    changed = sorted({spend.grant_id for spend in spends})
     connection.execute(
-        update(GrantRow).where(GrantRow.id == bindparam("grant")).values(remaining_micro=bindparam("left")),
-        [{"grant": grant_id, "left": left[grant_id]} for grant_id in changed],
+        _SPEND,
+        {
+            "ledger_ids": [spend.ledger_id for spend in spends],
+            "grants": [spend.grant_id for spend in spends],
+            "amounts": [spend.amount_micro for spend in spends],
+            "changed": changed,
+            "left": [left[grant_id] for grant_id in changed],
+        },
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, select
+from sqlalchemy import Connection, and_, delete, select, text
 
 from core.job_views import line_of
 from core.states import Status
@@ -22,6 +22,14 @@ from core.transcript import Line
 _MOST_A_READ = 200
 #: The version of a job that was only just submitted: it has no row, since every job begins so.
 _FIRST_VERSION = 1
+_RECORD = text(
+    """
+    INSERT INTO job_events (job_id, version, kind, status, image_id, line_position)
+    SELECT * FROM unnest(
+        CAST(:jobs AS text[]), CAST(:versions AS integer[]), CAST(:kinds AS text[]),
+        CAST(:statuses AS text[]), CAST(:images AS text[]), CAST(:positions AS integer[]))
+    """
+)
 _COLUMNS: tuple[Any, ...] = (
     JobEventRow.version,
     JobEventRow.kind,
@@ -87,18 +95,15 @@ def record(connection: Connection, events: Sequence[Happened]) -> None:
     """Write events; the caller's transaction has locked their jobs and raised their versions."""
     if events:
         connection.execute(
-            insert(JobEventRow),
-            [
-                {
-                    "job_id": event.job_id,
-                    "version": event.version,
-                    "kind": event.kind.value,
-                    "status": event.status.value if event.status else None,
-                    "image_id": event.image_id,
-                    "line_position": event.line_position,
-                }
-                for event in events
-            ],
+            _RECORD,
+            {
+                "jobs": [event.job_id for event in events],
+                "versions": [event.version for event in events],
+                "kinds": [event.kind.value for event in events],
+                "statuses": [event.status.value if event.status else None for event in events],
+                "images": [event.image_id for event in events],
+                "positions": [event.line_position for event in events],
+            },
         )
 
 

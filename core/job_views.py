@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, Row, and_, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Executable, Integer, Row, and_, bindparam, func, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from core.accounts import Caller
@@ -24,6 +24,9 @@ _COUNTED_POSITIONS = 10_000
 
 # Statements that run with every job are made once: making one costs about as much as sending it.
 _JOB = select(JobRow.__table__).where(JobRow.id == bindparam("job"), JobRow.account_id == bindparam("account"))
+_VERSION = select(JobRow.version, JobRow.status, JobRow.deleted_at).where(
+    JobRow.id == bindparam("job"), JobRow.account_id == bindparam("account")
+)
 _IMAGES = (
     select(ImageRow.__table__)
     .where(ImageRow.job_id == bindparam("job"), ImageRow.position > bindparam("after"))
@@ -119,7 +122,7 @@ def job_version(connection: Connection, caller: Caller, job_id: str) -> tuple[in
         NotFound: The account has no such job.
         Gone: It was deleted.
     """
-    row = job_row(connection, caller, job_id)
+    row = _existing(connection, _VERSION, caller, job_id)
     return row.version, Status(row.status)
 
 
@@ -223,7 +226,11 @@ def job_row(connection: Connection, caller: Caller, job_id: str) -> Row[Any]:
         NotFound: The account has no such job.
         Gone: It was deleted.
     """
-    row = connection.execute(_JOB, {"job": job_id, "account": caller.account_id}).one_or_none()
+    return _existing(connection, _JOB, caller, job_id)
+
+
+def _existing(connection: Connection, query: Executable, caller: Caller, job_id: str) -> Row[Any]:
+    row: Row[Any] | None = connection.execute(query, {"job": job_id, "account": caller.account_id}).one_or_none()
     if row is None:
         raise NotFound(f"there is no job {job_id}")
     if row.deleted_at is not None:

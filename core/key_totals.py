@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, SQLColumnExpression, bindparam, cast, func, select, update
+from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, bindparam, cast, func, select, text
 from sqlalchemy import Date as SqlDate
-from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.amounts import credits_of
 from core.errors import KeyBudgetExceeded
@@ -31,30 +30,35 @@ class Change:
     captured_micro: int
 
 
-# Statements that run with every job are made once: making one costs about as much as sending it.
-_MOVE_HELD = (
-    update(KeyRow)
-    .where(KeyRow.id == bindparam("key"))
-    .values(held_micro=KeyRow.held_micro + bindparam("change", type_=BigInteger))
-)
-_MONTH = upsert(KeyMonthRow).values(key_id=bindparam("key"), month=THIS_MONTH, captured_micro=bindparam("captured"))
-_ADD_CAPTURED = _MONTH.on_conflict_do_update(
-    index_elements=["key_id", "month"],
-    set_={"captured_micro": KeyMonthRow.captured_micro + _MONTH.excluded.captured_micro},
+# It runs with every image, so it is made once: making a statement costs about as much as sending it.
+_MOVE = text(
+    """
+    WITH moved AS (
+        SELECT * FROM unnest(CAST(:keys AS text[]), CAST(:held AS bigint[]), CAST(:captured AS bigint[]))
+            AS moved (key_id, held_micro, captured_micro)
+    ), captured AS (
+        INSERT INTO key_months (key_id, month, captured_micro)
+        SELECT key_id, CAST(date_trunc('month', timezone('UTC', now())) AS date), captured_micro
+        FROM moved WHERE captured_micro <> 0
+        ON CONFLICT (key_id, month)
+        DO UPDATE SET captured_micro = key_months.captured_micro + excluded.captured_micro)
+    UPDATE api_keys SET held_micro = api_keys.held_micro + moved.held_micro
+    FROM moved WHERE api_keys.id = moved.key_id AND moved.held_micro <> 0
+    """
 )
 
 
 def move(connection: Connection, changes: Mapping[str, Change]) -> None:
     """Move the totals of keys; the caller writes the ledger entries in the same transaction."""
-    for key_id, change in sorted(changes.items()):
-        if change.held_micro:
-            connection.execute(_MOVE_HELD, {"key": key_id, "change": change.held_micro})
-        if change.captured_micro:
-            _capture(connection, key_id, change.captured_micro)
-
-
-def _capture(connection: Connection, key_id: str, captured_micro: int) -> None:
-    connection.execute(_ADD_CAPTURED, {"key": key_id, "captured": captured_micro})
+    if changes:
+        connection.execute(
+            _MOVE,
+            {
+                "keys": list(changes),
+                "held": [change.held_micro for change in changes.values()],
+                "captured": [change.captured_micro for change in changes.values()],
+            },
+        )
 
 
 def captured_this_month(key_id: SQLColumnExpression[str]) -> ColumnElement[int]:

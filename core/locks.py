@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, String, any_, bindparam, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from core.tables import JobRow
 
@@ -24,15 +25,18 @@ class LockedJob:
     line_price_micro: int
 
 
+# Not a full lock: nothing refers to another key of a job, so that foreign keys need not wait.
+_LOCK_JOBS = (
+    select(JobRow.id, JobRow.account_id, JobRow.key_id, JobRow.model, JobRow.line_price_micro)
+    .where(JobRow.id == any_(bindparam("jobs", type_=ARRAY(String))))
+    .order_by(JobRow.id)
+    .with_for_update(key_share=True)
+)
+
+
 def lock_jobs(connection: Connection, job_ids: Collection[str]) -> dict[str, LockedJob]:
     """Keep these jobs as they are until the transaction ends."""
-    # Not a full lock: nothing refers to another key of a job, so that foreign keys need not wait.
-    rows = connection.execute(
-        select(JobRow.id, JobRow.account_id, JobRow.key_id, JobRow.model, JobRow.line_price_micro)
-        .where(JobRow.id.in_(job_ids))
-        .order_by(JobRow.id)
-        .with_for_update(key_share=True)
-    )
+    rows = connection.execute(_LOCK_JOBS, {"jobs": list(job_ids)})
     return {
         row.id: LockedJob(
             account_id=row.account_id, key_id=row.key_id, model=row.model, line_price_micro=row.line_price_micro

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, String, any_, bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from core import credits, job_events, notices, webhooks
 from core.credits import Entry, EntryKind
@@ -16,9 +17,24 @@ from core.job_events import EventKind, Happened
 from core.locks import LockedJob, lock_jobs
 from core.origin import Origin
 from core.states import Status, ended_as
-from core.tables import ImageRow, LineRow
+from core.tables import ImageRow
 from core.transcript import Flag, Line
 
+# Statements that run with every image are made once: making one costs about as much as sending it.
+_STANDING = (
+    select(ImageRow.id, ImageRow.attempt, ImageRow.held_micro)
+    .where(ImageRow.id == any_(bindparam("images", type_=ARRAY(String))), ImageRow.status == Status.RUNNING)
+    .order_by(ImageRow.id)
+    .with_for_update(key_share=True)
+)
+_INSERT_LINES = text(
+    """
+    INSERT INTO lines (image_id, position, text, confidence, bbox, flags, words, token_count, pieces)
+    SELECT * FROM jsonb_to_recordset(:lines) AS read (
+        image_id text, position integer, text text, confidence double precision, bbox integer[], flags text[],
+        words jsonb, token_count integer, pieces jsonb)
+    """
+).bindparams(bindparam("lines", type_=JSONB))
 _END_IMAGES = text(
     """
     UPDATE images
@@ -101,12 +117,7 @@ def finish_in(connection: Connection, outcomes: Sequence[Outcome]) -> list[str]:
 def _end_images(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, int]:
     attempts = {outcome.image_id: outcome.attempt for outcome in outcomes}
     # Locked first and compared here, so that one UPDATE can tell afterwards exactly which images it ended.
-    standing = connection.execute(
-        select(ImageRow.id, ImageRow.attempt, ImageRow.held_micro)
-        .where(ImageRow.id.in_(list(attempts)), ImageRow.status == Status.RUNNING)
-        .order_by(ImageRow.id)
-        .with_for_update(key_share=True)
-    ).all()
+    standing = connection.execute(_STANDING, {"images": list(attempts)}).all()
     held = {row.id: row.held_micro for row in standing if row.attempt == attempts[row.id]}
     ended = [outcome for outcome in outcomes if outcome.image_id in held]
     if ended:
@@ -139,7 +150,7 @@ def _insert_lines(connection: Connection, outcomes: Iterable[Outcome]) -> None:
         for line in outcome.lines
     ]
     if rows:
-        connection.execute(insert(LineRow), rows)
+        connection.execute(_INSERT_LINES, {"lines": rows})
 
 
 def _entries(outcome: Outcome, job: LockedJob, held_micro: int) -> list[Entry]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select
+from sqlalchemy import Connection, Row, String, and_, any_, bindparam, insert, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from core.amounts import credits_of
 from core.ids import new_id
@@ -37,6 +38,28 @@ _EVENT_OF = {
 }
 
 
+# It runs with every job, so it is made once: making a statement costs about as much as sending it.
+_RECEIVERS = (
+    select(
+        JobRow.__table__,
+        WebhookEndpointRow.id.label("endpoint_id"),
+        WebhookEndpointRow.url.label("endpoint_url"),
+        WebhookEndpointRow.events.label("endpoint_events"),
+        WebhookEndpointRow.include_text.label("endpoint_include_text"),
+    )
+    .outerjoin(
+        WebhookEndpointRow,
+        and_(WebhookEndpointRow.account_id == JobRow.account_id, WebhookEndpointRow.disabled_at.is_(None)),
+    )
+    .where(
+        JobRow.id == any_(bindparam("jobs", type_=ARRAY(String))),
+        JobRow.batch_id.is_(None),
+        or_(JobRow.webhook_url.is_not(None), WebhookEndpointRow.id.is_not(None)),
+    )
+    .order_by(JobRow.id, WebhookEndpointRow.id)
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobWebhook:
     """Where one job's events go."""
@@ -50,25 +73,7 @@ def announce(connection: Connection, job_ids: Collection[str]) -> None:
     """Write a delivery of the present state of these locked jobs for each receiver that wants to hear of it."""
     if not job_ids:
         return
-    rows = connection.execute(
-        select(
-            JobRow.__table__,
-            WebhookEndpointRow.id.label("endpoint_id"),
-            WebhookEndpointRow.url.label("endpoint_url"),
-            WebhookEndpointRow.events.label("endpoint_events"),
-            WebhookEndpointRow.include_text.label("endpoint_include_text"),
-        )
-        .outerjoin(
-            WebhookEndpointRow,
-            and_(WebhookEndpointRow.account_id == JobRow.account_id, WebhookEndpointRow.disabled_at.is_(None)),
-        )
-        .where(
-            JobRow.id.in_(job_ids),
-            JobRow.batch_id.is_(None),
-            or_(JobRow.webhook_url.is_not(None), WebhookEndpointRow.id.is_not(None)),
-        )
-        .order_by(JobRow.id, WebhookEndpointRow.id)
-    ).all()
+    rows = connection.execute(_RECEIVERS, {"jobs": list(job_ids)}).all()
     by_job: dict[str, list[Row[Any]]] = {}
     for row in rows:
         by_job.setdefault(row.id, []).append(row)
