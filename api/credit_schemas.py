@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.request_schemas import Read
 from api.schemas import ModeName, PriorityName, UsageBody, shown_credits
 from core.ledger_views import EntryView
 from core.prices import FREE, PriceList
@@ -16,7 +17,7 @@ from core.receipts import Receipt
 from core.states import Mode, Priority
 
 
-class DryRunQuery(BaseModel):
+class DryRunQuery(Read):
     """Whether a submission is only to be priced."""
 
     # A raw image's options stand beside it.

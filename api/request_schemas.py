@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from functools import cache
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
@@ -34,7 +35,22 @@ ImageKey = Annotated[Storable, Field(max_length=256)]
 Beams = Annotated[int, Field(ge=1, le=MAX_BEAMS)]
 
 
-class Sent(BaseModel):
+class Read(BaseModel):
+    """What is read from a request, field by field."""
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Its JSON schema; without arguments, one that is made once."""
+        # The router asks so for a query's fields with each request; making it took 9 % of a submission.
+        return super().model_json_schema(*args, **kwargs) if args or kwargs else cls._own_json_schema()
+
+    @classmethod
+    @cache
+    def _own_json_schema(cls) -> dict[str, Any]:
+        return super().model_json_schema()
+
+
+class Sent(Read):
     """What callers send: a field that is not known is refused."""
 
     model_config = ConfigDict(extra="forbid")
@@ -158,7 +174,7 @@ class WaitQuery(Sent):
     )
 
 
-class JobPageQuery(BaseModel):
+class JobPageQuery(Read):
     """Which jobs, and which page of them; other fields than these are filters of metadata."""
 
     # Names that are not known beforehand: the pairs of `metadata[name]=value`.
