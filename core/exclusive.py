@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from enum import IntEnum
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from core.database import engine
+from core.settings import settings
 
 _LOOK_S = 0.5
+#: How often a holder shows that it lives, in parts of the time after which it is taken for dead.
+_SIGNS_A_LEASE = 5
 
 
 class Work(IntEnum):
@@ -25,6 +29,8 @@ class Work(IntEnum):
 def alone(work: Work, stopped: threading.Event) -> Iterator[Callable[[], None]]:
     """Wait until nobody else does this work, and keep others from it while the block lasts.
 
+    Who stands still for longer than a lease, as a frozen process does, loses it to the next.
+
     Args:
         work: What is to be done.
         stopped: Ends the wait, and then too the block is entered.
@@ -33,10 +39,13 @@ def alone(work: Work, stopped: threading.Event) -> Iterator[Callable[[], None]]:
         A check that raises when the lock was lost, since the connection was that held it.
     """
     connection = engine().connect()
+    held = _Lock(connection)
     try:
-        while not _locked(connection, work) and not stopped.wait(_LOOK_S):
+        held.end_with_silence(settings().lease_s)
+        while not held.tried(work) and not stopped.wait(_LOOK_S):
             pass
-        yield lambda: _check(connection)
+        with held.kept(settings().lease_s / _SIGNS_A_LEASE):
+            yield held.check
     finally:
         # Not back into the pool: the lock is the connection's.
         connection.invalidate()
@@ -58,12 +67,50 @@ def is_done(connection: Connection, work: Work) -> bool:
     return bool(connection.execute(held, {"high": high, "low": low}).scalar_one())
 
 
-def _locked(connection: Connection, work: Work) -> bool:
-    locked = connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": work.value}).scalar_one()
-    connection.commit()
-    return bool(locked)
+class _Lock:
+    """An advisory lock of a session, and with it the session; two threads use it by turns."""
 
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._turn = threading.Lock()
 
-def _check(connection: Connection) -> None:
-    connection.execute(text("SELECT 1"))
-    connection.commit()
+    def end_with_silence(self, silence_s: float) -> None:
+        """Have Postgres end the session when nothing is asked of it for so long."""
+        self._ask(f"SET idle_session_timeout = {int(1000 * silence_s)}")
+
+    def tried(self, work: Work) -> bool:
+        """Whether the lock is held now."""
+        with self._turn:
+            locked = self._connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": work.value})
+            got = bool(locked.scalar_one())
+            self._connection.commit()
+            return got
+
+    def check(self) -> None:
+        """Raise if the session, and with it the lock, was lost."""
+        self._ask("SELECT 1")
+
+    @contextmanager
+    def kept(self, every_s: float) -> Iterator[None]:
+        """Show Postgres from a thread that this process lives, while the block lasts."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._show, args=(over, every_s), name="exclusive", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _show(self, over: threading.Event, every_s: float) -> None:
+        while not over.wait(every_s):
+            try:
+                self.check()
+            except DBAPIError:
+                # Whoever holds the lock learns of it by the next check.
+                return
+
+    def _ask(self, statement: str) -> None:
+        with self._turn:
+            self._connection.execute(text(statement))
+            self._connection.commit()
