@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, exists, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, exists, func, literal_column, select, true, update
 
 from core import batches
 from core.jobs import delete_content
@@ -29,16 +29,19 @@ def delete_kept_too_long(connection: Connection) -> list[str]:
     Their files are found by those who purge deleted jobs; the ledger stays.
     """
     days = func.coalesce(AccountRow.retention_days, settings().retention_days)
-    job_ids = connection.execute(
+    # Account by account along the index, so that a round does not look at all jobs that are kept.
+    due = (
         select(JobRow.id)
-        .join(AccountRow, AccountRow.id == JobRow.account_id)
-        .where(days > 0, JobRow.deleted_at.is_(None), JobRow.finished_at < func.now() - days * _DAY)
-        .where(~_is_still_wanted())
-        .order_by(JobRow.id)
+        .where(JobRow.account_id == AccountRow.id, JobRow.deleted_at.is_(None))
+        .where(JobRow.finished_at < func.now() - days * _DAY, ~_is_still_wanted())
+        .order_by(JobRow.finished_at)
         .limit(_MOST_A_ROUND)
         .with_for_update(of=JobRow, skip_locked=True, key_share=True)
-    ).scalars()
-    deleted = list(job_ids)
+        .correlate(AccountRow)
+        .lateral()
+    )
+    accounts = select(due.c.id).select_from(AccountRow).join(due, true()).where(days > 0)
+    deleted = list(connection.execute(accounts.limit(_MOST_A_ROUND)).scalars())
     for job_id in deleted:
         delete_content(connection, job_id)
     return deleted
