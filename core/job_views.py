@@ -8,7 +8,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Executable, Integer, Row, and_, bindparam, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Integer,
+    Row,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from core.accounts import Caller
@@ -38,16 +50,18 @@ _LINES = (
     .where(LineRow.image_id.in_(bindparam("images", expanding=True)))
     .order_by(LineRow.image_id, LineRow.position)
 )
+# Spelled out: a parameter keeps Postgres from knowing, before it plans, that the index of waiting images will do.
+_QUEUED: Any = literal_column(f"'{Status.QUEUED.value}'")
 _OWN_FIRST = (
     select(func.min(ImageRow.sequence))
-    .where(ImageRow.job_id == bindparam("job"), ImageRow.status == Status.QUEUED)
+    .where(ImageRow.job_id == bindparam("job"), ImageRow.status == _QUEUED)
     .scalar_subquery()
 )
 _AHEAD = select(func.count()).select_from(
     select(ImageRow.id)
     .where(
         ImageRow.model == bindparam("model"),
-        ImageRow.status == Status.QUEUED,
+        ImageRow.status == _QUEUED,
         or_(
             ImageRow.priority < bindparam("priority"),
             and_(ImageRow.priority == bindparam("priority"), ImageRow.sequence < _OWN_FIRST),
