@@ -44,9 +44,15 @@ class BatchRequest:
 
 
 def record(connection: Connection, batch: Batch, requests: Sequence[BatchRequest]) -> None:
-    """Write requests that were submitted in this transaction, or that failed."""
+    """Write requests that were submitted in this transaction, or that failed.
+
+    Raises:
+        Unavailable: The batch is in progress no longer, or is being changed at this moment: a clerk that stood still
+            while another took its place must not go on with what that one has ended.
+    """
     if not requests:
         return
+    batches.keep_in_progress(connection, batch)
     connection.execute(
         insert(BatchRequestRow),
         [

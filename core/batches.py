@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, upd
 
 from core import credits, files, webhooks
 from core.accounts import Caller
-from core.errors import AlreadyFinished, MalformedRequest, NotFound, TooManyBatches
+from core.errors import AlreadyFinished, MalformedRequest, NotFound, TooManyBatches, Unavailable
 from core.ids import new_id
 from core.origin import Origin
 from core.settings import settings
@@ -253,6 +253,22 @@ def count(connection: Connection, batch: Batch, *, completed: int, failed: int) 
             requests_failed=BatchRow.requests_failed + failed,
         )
     )
+
+
+def keep_in_progress(connection: Connection, batch: Batch) -> None:
+    """See to it that a batch stays in progress until the transaction ends.
+
+    Raises:
+        Unavailable: It is not, or is being changed at this moment.
+    """
+    # Tried rather than awaited: here the account may be locked already, which elsewhere comes after the batch.
+    in_progress = (
+        select(BatchRow.id)
+        .where(BatchRow.id == batch.id, BatchRow.status == BatchStatus.IN_PROGRESS)
+        .with_for_update(read=True, skip_locked=True)
+    )
+    if connection.execute(in_progress).one_or_none() is None:
+        raise Unavailable("the batch is no longer in progress, or is being changed just now")
 
 
 def is_open() -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from core.database import engine
 from core.settings import settings
@@ -106,7 +106,7 @@ class _Lock:
         while not over.wait(every_s):
             try:
                 self.check()
-            except DBAPIError:
+            except SQLAlchemyError:
                 # Whoever holds the lock learns of it by the next check.
                 return
 

@@ -13,9 +13,10 @@ from api import batch_rounds, batch_work, prompt_jobs, remote_images
 from api.batch_rounds import Clerk
 from api.batch_work import turn
 from api.prompt_jobs import AskedLines
-from core import batch_requests, batches, files, retention
+from core import batch_requests, batches, files, jobs, retention
 from core.batches import Batch
 from core.database import transaction
+from core.errors import Unavailable
 from core.jobs import NewJob
 from core.settings import settings
 from core.storage import image_store
@@ -306,3 +307,32 @@ def test_what_was_read_is_kept_until_its_batch_is_written(
     assert counts(client.batches.retrieve(batch.id)) == (2, 2, 0)
     with transaction() as connection:
         assert len(retention.delete_kept_too_long(connection)) == 1
+
+
+def test_a_clerk_that_stood_still_submits_nothing_for_a_batch_that_another_has_ended(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = create(client, chat("one"), chat("two")).id
+    turn(open_batch(batch_id), last_try=False)
+    submit = jobs.submit
+
+    def late(*arguments: Any, **more: Any) -> str:
+        client.batches.cancel(batch_id)
+        other = Clerk()
+        wait_until(lambda: not other.work_once(FOREVER) and client.batches.retrieve(batch_id).status == "cancelled")
+        return submit(*arguments, **more)
+
+    monkeypatch.setattr(jobs, "submit", late)
+    with pytest.raises(Unavailable):
+        turn(open_batch(batch_id), last_try=False)
+    wait_until(lambda: not Clerk().work_once(FOREVER))
+    ended_batch = client.batches.retrieve(batch_id)
+    assert (ended_batch.status, counts(ended_batch)) == ("cancelled", (2, 0, 2))
+    assert rows("SELECT count(*) FROM jobs") == [(0,)]
+    assert rows("SELECT held_micro FROM accounts") == [(0,)]
+    assert rows("SELECT count(*) FROM batch_requests WHERE outcome = 'open'") == [(0,)]
+
+
+def open_batch(batch_id: str) -> Batch:
+    with transaction() as connection:
+        return next(batch for batch in batches.open_batches(connection) if batch.id == batch_id)
