@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import structlog
 from sqlalchemy import Connection, Row, Select, func, select, text, tuple_, update
 
 from core import job_events, notices, webhooks
 from core.database import looking, transaction
-from core.errors import Unavailable
 from core.locks import lock_jobs
 from core.origin import Origin
 from core.reading_options import ReadingOptions
 from core.states import Mode, Priority, Status
 from core.tables import ImageRow
+
+_log = structlog.get_logger(__name__)
 
 #: A claim that lost all its candidates to other workers looks again, so often at most.
 _TRIES = 3
@@ -95,6 +97,8 @@ _MARK_STARTED = text(
     """
 )
 
+_TAKEN = text("SELECT id AS image_id, job_id, attempt FROM images WHERE worker_id = :worker AND status = 'running'")
+
 _WAITING = text(
     """
     WITH RECURSIVE waiting AS (
@@ -154,15 +158,17 @@ class Claim:
 def claim(worker_id: str, model: str, *, most: int, least: Priority = Priority.BULK) -> list[Claim]:
     """Take up to `most` images that wait for this model, the most urgent first, none less urgent than `least`.
 
-    Fewer mean that no others wait, unless other workers have been quicker several times over.
+    Fewer mean that no others wait, but for those whose jobs others hold, or have taken first several times over.
     """
     claims: list[Claim] = []
     for _ in range(_TRIES):
         try:
             candidates, taken = _claim(worker_id, model, most=most - len(claims), least=least)
-        except Unavailable:
+        except Exception as exc:
+            # What was taken already must be read.
             if not claims:
                 raise
+            _log.warning("a claim was cut short", model=model, error=repr(exc))
             return claims
         claims += taken
         if len(taken) == candidates or len(claims) == most:
@@ -214,7 +220,29 @@ def mark_started(claims: Sequence[Claim]) -> None:
         )
 
 
-def give_back(claims: Sequence[Claim]) -> None:
+class Taken(Protocol):
+    """An image that a worker has taken, and under which attempt."""
+
+    @property
+    def image_id(self) -> str:
+        """Which image."""
+
+    @property
+    def job_id(self) -> str:
+        """Of which job."""
+
+    @property
+    def attempt(self) -> int:
+        """The fencing token."""
+
+
+def taken_by(worker_id: str) -> Sequence[Taken]:
+    """All images that a worker has taken and that have not ended, as Postgres says."""
+    with looking() as connection:
+        return connection.execute(_TAKEN, {"worker": worker_id}).all()
+
+
+def give_back(claims: Sequence[Taken]) -> None:
     """Return images unread to the queue, without a loss; those that ended meanwhile stay as they are."""
     if not claims:
         return
@@ -227,7 +255,7 @@ def give_back(claims: Sequence[Claim]) -> None:
         )
 
 
-def _standing(claims: Collection[Claim]) -> Select[str]:
+def _standing(claims: Collection[Taken]) -> Select[str]:
     return select(ImageRow.id).where(
         tuple_(ImageRow.id, ImageRow.attempt).in_([(claim.image_id, claim.attempt) for claim in claims]),
         ImageRow.status == Status.RUNNING,

@@ -15,8 +15,8 @@ from core.claims import Claim, give_back
 from core.errors import InkqueueError, Unavailable
 from core.outcomes import Outcome
 
-#: Images of one transaction. The group is whatever ended while the last transaction ran: an idle service writes each
-#: image at once, a busy one many together, and no job waits for another to end.
+#: Images of one transaction. The group is whatever ended while the last transaction ran: an idle service writes the end
+#: of a job at once, a busy one many together, and no job waits for another to end.
 _GROUP_IMAGES = 64
 #: How long a result may wait for others that are written with it, where its job goes on. A transaction for each line
 #: takes about as much of a core as a small model takes to read it.
@@ -32,6 +32,7 @@ class Finisher:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: deque[Outcome | Claim] = deque()
+        self._writing: Sequence[Outcome | Claim] = ()
         #: When the first of them must be written at the latest, on the monotonic clock, seconds.
         self._due_at = math.inf
         self._closed = False
@@ -46,13 +47,18 @@ class Finisher:
 
         Args:
             outcome: How the reading of an image ended.
-            may_wait: Nobody waits for it: others that come within a moment are written with it.
+            may_wait: Whoever waits for its job goes on waiting: others that come within a moment are written with it.
         """
         self._put(outcome, wait_s=_COMPANY_S if may_wait else 0.0)
 
     def give_back(self, claim: Claim) -> None:
         """Have an image returned to the queue unread; returns at once."""
         self._put(claim, wait_s=0.0)
+
+    def unwritten(self) -> set[str]:
+        """Ids of the images of which something waits to be written, or is being written."""
+        with self._changed:
+            return {item.image_id for item in (*self._waiting, *self._writing)}
 
     def close(self, timeout_s: float) -> bool:
         """Write all that waits; False when that did not succeed in time."""
@@ -71,6 +77,8 @@ class Finisher:
     def _run(self) -> None:
         while group := self._next_group():
             self._write_until_done(group)
+            with self._changed:
+                self._writing = ()
 
     def _next_group(self) -> list[Outcome | Claim]:
         with self._changed:
@@ -80,6 +88,7 @@ class Finisher:
             group = [self._waiting.popleft() for _ in range(min(_GROUP_IMAGES, len(self._waiting)))]
             if not self._waiting:
                 self._due_at = math.inf
+            self._writing = group
             return group
 
     def _is_due(self) -> bool:

@@ -1,4 +1,4 @@
-"""The worker's heartbeat: renews the lease, drops what was canceled, and ends a process that no longer works.
+"""The worker's heartbeat: renews the lease, drops what was canceled, gives strays back, ends a process that hangs.
 
 It also shows what waits and what is in rows: figures of a moment, so that a look every few seconds is enough.
 """
@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from core import claims, leases, queue
 from core.errors import Unavailable
 from core.settings import settings
+from worker.finisher import Finisher
 from worker.metrics import show_batcher
 from worker.transcription import Transcription
 
@@ -30,9 +31,12 @@ _log = structlog.get_logger(__name__)
 class Heartbeat:
     """A daemon thread that keeps one worker's lease; `os._exit` is its last word, since what hangs cannot be joined."""
 
-    def __init__(self, worker_id: str, transcriptions: Sequence[Transcription]) -> None:
+    def __init__(self, worker_id: str, transcriptions: Sequence[Transcription], finisher: Finisher) -> None:
         self._worker_id = worker_id
         self._transcriptions = transcriptions
+        self._finisher = finisher
+        #: Images and attempts that were nobody's at the last beat.
+        self._strays: set[tuple[str, int]] = set()
         self._stopped = threading.Event()
         self._unheard_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -75,6 +79,20 @@ class Heartbeat:
             if held:
                 standing = claims.still_ours(held)
                 transcription.drop({claim.image_id for claim in held} - standing)
+        self._give_back_strays()
+
+    def _give_back_strays(self) -> None:
+        """Return what Postgres says is read here, and nobody here knows of since the beat before.
+
+        A claim whose connection breaks at its commit has taken images, and told nobody.
+        """
+        taken = claims.taken_by(self._worker_id)
+        # Looked at afterwards, so that what ends meanwhile is nobody's stray; an image is in one of the two until then.
+        known = {claim.image_id for transcription in self._transcriptions for claim in transcription.held()}
+        known |= self._finisher.unwritten()
+        strays = {(image.image_id, image.attempt): image for image in taken if image.image_id not in known}
+        claims.give_back([image for key, image in strays.items() if key in self._strays])
+        self._strays = set(strays)
 
     def _hangs(self, transcription: Transcription) -> bool:
         batcher = transcription.batcher

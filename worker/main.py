@@ -67,7 +67,7 @@ def serve(recognizers: Mapping[str, Recognizer]) -> NoReturn:
         )
         for model, recognizer in recognizers.items()
     ]
-    heartbeat = Heartbeat(worker_id, transcriptions)
+    heartbeat = Heartbeat(worker_id, transcriptions, finisher)
     cancels = notices.Listener(notices.IMAGES_CANCELED, lambda image_id: _drop(transcriptions, image_id))
     serve_metrics()
     finisher.start()

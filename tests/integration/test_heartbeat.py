@@ -7,12 +7,14 @@ from contextlib import contextmanager
 import pytest
 
 from core import leases, queue
+from core.claims import claim
 from core.jobs import cancel
 from core.settings import settings
-from tests.domain import MODEL, new_caller, rows, submit_lines
+from tests.domain import MODEL, new_caller, read, rows, submit_lines
 from tests.fakes import FakeRecognizer
 from tests.waiting import wait_until
 from tests.workers import worker_of
+from worker.finisher import Finisher
 from worker.lease import Heartbeat
 from worker.transcription import Transcription
 
@@ -56,7 +58,7 @@ def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_heartbeat_renews_the_lease() -> None:
     worker_id = leases.register([])
     rows("UPDATE workers SET expires_at = now() RETURNING id")
-    Heartbeat(worker_id, []).beat()
+    Heartbeat(worker_id, [], Finisher()).beat()
     assert rows("SELECT expires_at > now() FROM workers") == [(True,)]
 
 
@@ -64,13 +66,13 @@ def test_a_worker_whose_lease_was_taken_ends_itself() -> None:
     worker_id = leases.register([])
     rows("DELETE FROM workers RETURNING id")
     with pytest.raises(ProcessEnded):
-        Heartbeat(worker_id, []).beat()
+        Heartbeat(worker_id, [], Finisher()).beat()
 
 
 def test_a_worker_whose_model_makes_no_step_ends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     shortened(monkeypatch)
     with reading(2) as (transcription, _):
-        heartbeat = Heartbeat(leases.register([]), [transcription])
+        heartbeat = Heartbeat(leases.register([]), [transcription], Finisher())
 
         def ends() -> bool:
             try:
@@ -84,13 +86,13 @@ def test_a_worker_whose_model_makes_no_step_ends_itself(monkeypatch: pytest.Monk
 
 def test_a_worker_that_reads_is_left_alone() -> None:
     with reading(2) as (transcription, _):
-        Heartbeat(leases.register([]), [transcription]).beat()
+        Heartbeat(leases.register([]), [transcription], Finisher()).beat()
 
 
 def test_a_worker_that_hears_no_tickets_ends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     shortened(monkeypatch)
     with worker_of(FakeRecognizer()) as transcription:
-        heartbeat = Heartbeat(leases.register([]), [transcription])
+        heartbeat = Heartbeat(leases.register([]), [transcription], Finisher())
         heartbeat.beat()
         queue.ring(MODEL, tickets=1)
 
@@ -109,5 +111,28 @@ def test_a_cancel_whose_notice_was_lost_is_found_at_the_next_heartbeat() -> None
     with reading(2) as (transcription, _):
         cancel(caller, str(rows("SELECT id FROM jobs")[0][0]))
         assert len(transcription.held()) == 2
-        Heartbeat(leases.register([]), [transcription]).beat()
+        Heartbeat(leases.register([]), [transcription], Finisher()).beat()
         assert transcription.held() == []
+
+
+def test_what_a_broken_connection_claimed_goes_back_to_the_queue_after_two_beats() -> None:
+    submit_lines(new_caller(), 3)
+    worker_id = leases.register([])
+    claim(worker_id, MODEL, most=2)  # of which the worker never hears
+    heartbeat = Heartbeat(worker_id, [], Finisher())
+    heartbeat.beat()
+    assert rows("SELECT count(*) FROM images WHERE status = 'running'") == [(2,)]
+    heartbeat.beat()
+    assert rows("SELECT status, max(losses), count(*) FROM images GROUP BY status") == [("queued", 0, 3)]
+
+
+def test_what_waits_to_be_written_is_no_stray() -> None:
+    submit_lines(new_caller())
+    worker_id, finisher = leases.register([]), Finisher()
+    finisher.finish(read(claim(worker_id, MODEL, most=1)[0]))
+    heartbeat = Heartbeat(worker_id, [], finisher)
+    heartbeat.beat()
+    heartbeat.beat()
+    finisher.start()
+    assert finisher.close(timeout_s=20)
+    assert rows("SELECT status, attempt FROM images") == [("succeeded", 1)]
