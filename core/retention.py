@@ -29,19 +29,21 @@ def delete_kept_too_long(connection: Connection) -> list[str]:
     Their files are found by those who purge deleted jobs; the ledger stays.
     """
     days = func.coalesce(AccountRow.retention_days, settings().retention_days)
+    # In any order: an account that always has enough to delete must not keep the others waiting.
+    accounts = select(AccountRow.id, days.label("days")).where(days > 0).order_by(func.random()).subquery()
     # Account by account along the index, so that a round does not look at all jobs that are kept.
     due = (
         select(JobRow.id)
-        .where(JobRow.account_id == AccountRow.id, JobRow.deleted_at.is_(None))
-        .where(JobRow.finished_at < func.now() - days * _DAY, ~_is_still_wanted())
+        .where(JobRow.account_id == accounts.c.id, JobRow.deleted_at.is_(None))
+        .where(JobRow.finished_at < func.now() - accounts.c.days * _DAY, ~_is_still_wanted())
         .order_by(JobRow.finished_at)
         .limit(_MOST_A_ROUND)
         .with_for_update(of=JobRow, skip_locked=True, key_share=True)
-        .correlate(AccountRow)
+        .correlate(accounts)
         .lateral()
     )
-    accounts = select(due.c.id).select_from(AccountRow).join(due, true()).where(days > 0)
-    deleted = list(connection.execute(accounts.limit(_MOST_A_ROUND)).scalars())
+    found = select(due.c.id).select_from(accounts).join(due, true()).limit(_MOST_A_ROUND)
+    deleted = list(connection.execute(found).scalars())
     for job_id in deleted:
         delete_content(connection, job_id)
     return deleted
