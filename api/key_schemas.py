@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from api.request_schemas import Moment
 from api.schemas import shown_credits
 from core.accounts import KeyTerms, Scope
 from core.amounts import CREDIT_MICRO
@@ -55,7 +56,7 @@ class KeyOptions(BaseModel):
 
     name: Annotated[str, AfterValidator(_storable_name)] = Field(min_length=1, max_length=100)
     scopes: list[ScopeName] = Field(["read", "jobs"], min_length=1, description="`admin` holds `jobs` holds `read`.")
-    expires_at: Annotated[AwareDatetime, AfterValidator(_future)] | None = None
+    expires_at: Annotated[Moment, AfterValidator(_future)] | None = None
     monthly_cap: Annotated[Decimal, Field(gt=0, le=10**12, decimal_places=6)] | None = Field(
         None, description="Most credits that its jobs may cost in a calendar month, in UTC."
     )

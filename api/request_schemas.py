@@ -6,12 +6,14 @@ import re
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from api.file_schemas import FileId
 from api.schemas import ModeName, PriorityName, StatusName
 from core.errors import NotFound
 from core.reading_options import MAX_BEAMS
+
+_NUMBER = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def _storable(text: str) -> str:
@@ -23,6 +25,17 @@ def _storable(text: str) -> str:
 
 #: A text that goes to Postgres as it is.
 Storable = Annotated[str, AfterValidator(_storable)]
+
+
+def _written_out(moment: object) -> object:
+    # A number would be taken for seconds since 1970, or for milliseconds, by its size.
+    if isinstance(moment, int | float) or (isinstance(moment, str) and _NUMBER.fullmatch(moment.strip())):
+        raise ValueError("a time is written as in RFC 3339: 2026-11-25T09:00:00Z")
+    return moment
+
+
+#: A time with its offset.
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 #: Pairs of strings that a caller may attach to a job.
 Metadata = Annotated[
     dict[Annotated[Storable, Field(max_length=64)], Annotated[Storable, Field(max_length=512)]],
@@ -183,8 +196,8 @@ class JobPageQuery(Read):
     after: JobId | None = Field(None, description="The `next_cursor` of the page before.")
     limit: int = Field(20, ge=1, le=100)
     status: list[StatusName] = Field([], description="Only jobs in this state, or in one of these.")
-    created_after: AwareDatetime | None = Field(None, description="Only jobs made at this time or later.")
-    created_before: AwareDatetime | None = Field(None, description="Only jobs made before this time.")
+    created_after: Moment | None = Field(None, description="Only jobs made at this time or later.")
+    created_before: Moment | None = Field(None, description="Only jobs made before this time.")
 
     @model_validator(mode="after")
     def _only_metadata_beside(self) -> JobPageQuery:

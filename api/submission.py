@@ -100,7 +100,8 @@ def _source(place: str, image: ImageSource) -> SentImage:
 
 
 def _read_multipart(request: Request) -> tuple[JobOptions, list[SentImage]]:
-    strangers = set(request.files) - {"image"}
+    # A part of a form may have no name.
+    strangers = {name or "" for name in request.files} - {"image"}
     if strangers:
         raise MalformedRequest("files are sent in the field `image`, once each", param=min(strangers))
     files = request.files.getlist("image")
@@ -132,7 +133,7 @@ def _options(fields: Iterable[tuple[str, str]]) -> JobOptions:
     """Options out of a form or a query: `webhook` as JSON, `metadata` as JSON, or pair by pair as `metadata[name]`."""
     values: dict[str, object] = {}
     pairs: dict[str, object] = {}
-    for name, value in fields:
+    for name, value in ((name or "", value) for name, value in fields):
         in_metadata = _METADATA_FIELD.fullmatch(name)
         given, field = (pairs, in_metadata[1]) if in_metadata else (values, name)
         if field in given:

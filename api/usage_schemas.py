@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.credit_schemas import EntryBody
 from api.pages import Page
+from api.request_schemas import Moment
 from api.schemas import shown_credits
 from core.usage import UsageEvent, UsageRow
 
@@ -30,8 +31,8 @@ class EntryListBody(Page[EntryBody, int]):
 class _PeriodQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    since: AwareDatetime | None = Field(None, alias="from", description="RFC 3339, from this moment on.")
-    until: AwareDatetime | None = Field(None, alias="to", description="RFC 3339, before this moment.")
+    since: Moment | None = Field(None, alias="from", description="RFC 3339, from this moment on.")
+    until: Moment | None = Field(None, alias="to", description="RFC 3339, before this moment.")
 
 
 class UsageQuery(_PeriodQuery):

@@ -6,10 +6,10 @@ import re
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from api.pages import Page
-from api.request_schemas import DEFAULT_JOB_EVENTS, JobEventName, JobId, Sent, WebhookUrl
+from api.request_schemas import DEFAULT_JOB_EVENTS, JobEventName, JobId, Moment, Sent, WebhookUrl
 from core.errors import NotFound
 from core.webhook_deliveries import Attempt, Delivery
 from core.webhook_endpoints import Endpoint
@@ -77,7 +77,7 @@ class RotationBody(Sent):
 class ReplayBody(Sent):
     """Which failed deliveries are sent again."""
 
-    since: AwareDatetime = Field(description="Those whose event happened at this time or later.")
+    since: Moment = Field(description="Those whose event happened at this time or later.")
     endpoint_id: str | None = Field(None, pattern=_ENDPOINT_ID)
 
 
@@ -90,7 +90,7 @@ class DeliveryPageQuery(Sent):
     endpoint_id: str | None = Field(None, pattern=_ENDPOINT_ID)
     job_id: JobId | None = None
     event: str | None = Field(None, max_length=64)
-    since: AwareDatetime | None = None
+    since: Moment | None = None
 
 
 class EndpointBody(BaseModel):

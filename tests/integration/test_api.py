@@ -145,6 +145,22 @@ def test_a_bad_request_is_refused_by_name(
     assert rows("SELECT count(*) FROM jobs") == [(0,)]
 
 
+@pytest.mark.parametrize("part", ["form-data", 'form-data; name=""', 'form-data; filename="b.png"'])
+def test_a_part_of_a_form_without_a_name_is_refused(http: FlaskClient, part: str) -> None:
+    named = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n' + PICTURE
+    nameless = f"\r\n--b\r\nContent-Disposition: {part}\r\n\r\n{{}}\r\n--b--\r\n".encode()
+    answer = http.post("/v1/jobs", data=named + nameless, content_type="multipart/form-data; boundary=b")
+    assert error_of(answer) == (400, "malformed_request")
+    assert rows("SELECT count(*) FROM jobs") == [(0,)]
+
+
+@pytest.mark.parametrize("moment", ["0", "0.0", "1e9", "1764061200", "-5"])
+def test_a_time_is_not_a_number(http: FlaskClient, moment: str) -> None:
+    answer = http.get("/v1/jobs", query_string={"created_after": moment})
+    assert error_of(answer) == (400, "malformed_request")
+    assert "RFC 3339" in answer.get_json()["error"]["message"]
+
+
 def test_a_body_over_the_limit_is_refused(http: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(http.application.config, "MAX_CONTENT_LENGTH", 1000)
     assert error_of(submit(http, PICTURE + bytes(1000))) == (413, "image_too_large")
