@@ -47,6 +47,8 @@ def read_submission(request: Request) -> NewJob:
     Raises:
         InkqueueError: What is wrong with it, by its own class; `param` names the image at fault.
     """
+    if request.mimetype in (_JSON, _MULTIPART):
+        _refuse_options_in_query(request)
     if request.mimetype == _JSON:
         options, sent = _read_json(request)
     elif request.mimetype == _MULTIPART:
@@ -82,6 +84,15 @@ def _webhook(options: JobOptions) -> JobWebhook | None:
         events=tuple(EventType(event) for event in options.webhook.events),
         include_text=options.webhook.include_text,
     )
+
+
+def _refuse_options_in_query(request: Request) -> None:
+    # Whoever writes them there would otherwise not learn that nobody reads them.
+    for name in request.args:
+        if name in JobOptions.model_fields or _METADATA_FIELD.fullmatch(name):
+            raise MalformedRequest(
+                f"{name} belongs into this body; options are query parameters where the body is the image", param=name
+            )
 
 
 def _read_json(request: Request) -> tuple[JobOptions, list[SentImage]]:

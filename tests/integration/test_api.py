@@ -5,6 +5,7 @@ import io
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -152,6 +153,16 @@ def test_a_part_of_a_form_without_a_name_is_refused(http: FlaskClient, part: str
     answer = http.post("/v1/jobs", data=named + nameless, content_type="multipart/form-data; boundary=b")
     assert error_of(answer) == (400, "malformed_request")
     assert rows("SELECT count(*) FROM jobs") == [(0,)]
+
+
+@pytest.mark.parametrize("option", ["priority=bulk", "metadata[parish]=Mur"])
+@pytest.mark.parametrize("form", [True, False], ids=["form", "json"])
+def test_options_beside_a_body_that_holds_them_are_refused(http: FlaskClient, form: bool, option: str) -> None:
+    image = base64.b64encode(PICTURE).decode()
+    body: dict[str, Any] = {"data": {"image": (io.BytesIO(PICTURE), "a.png")}} if form else {}
+    answer = http.post(f"/v1/jobs?{option}", **(body or {"json": {"images": [{"base64": image}]}}))
+    assert error_of(answer) == (400, "malformed_request")
+    assert answer.get_json()["error"]["param"] == option.partition("=")[0]
 
 
 @pytest.mark.parametrize("moment", ["0", "0.0", "1e9", "1764061200", "-5"])
