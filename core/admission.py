@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Integer, bindparam, func, select, text
 
 from core.accounts import Caller
 from core.claims import count_ahead, oldest_waiting
@@ -19,6 +19,7 @@ from core.ids import made_at
 from core.settings import settings
 from core.states import Priority
 from core.stored_bytes import count_for_account, count_for_key, stored_now
+from core.tables import JobRow
 
 #: A queue is looked at so often at most, by each process: the limits are far coarser than what changes meanwhile.
 _LOOK_EVERY_S = 1.0
@@ -29,19 +30,13 @@ _RETRY_SOON_S = 5
 
 
 # Statements that run with every job are made once: making one costs about as much as sending it.
-_COUNT_OF_ACCOUNT = text(
-    """
-    SELECT count(*) FROM (
-        SELECT 1 FROM jobs WHERE account_id = :account AND status IN ('queued', 'running') LIMIT :most) in_flight
-    """
+_IN_FLIGHT = (
+    select(JobRow.id)
+    .where(JobRow.account_id == bindparam("account"), text("status IN ('queued', 'running')"))
+    .limit(bindparam("most", type_=Integer))
 )
-_COUNT_OF_KEY = text(
-    """
-    SELECT count(*) FROM (
-        SELECT 1 FROM jobs WHERE account_id = :account AND key_id = :key AND status IN ('queued', 'running')
-        LIMIT :most) in_flight
-    """
-)
+_COUNT_OF_ACCOUNT = select(func.count()).select_from(_IN_FLIGHT.subquery())
+_COUNT_OF_KEY = select(func.count()).select_from(_IN_FLIGHT.where(JobRow.key_id == bindparam("key")).subquery())
 
 
 @dataclass(frozen=True, kw_only=True)

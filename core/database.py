@@ -13,7 +13,8 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import CollectionAggregate, Connection, Engine, String, any_, bindparam, create_engine, event, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -115,6 +116,11 @@ def _outages() -> Iterator[None]:
         if exc.connection_invalidated or isinstance(exc.orig, _PASSING):
             raise Unavailable("the database went away") from exc
         raise
+
+
+def any_of(name: str) -> CollectionAggregate[bool]:
+    """What a column of texts is compared with to be any of those in a parameter: one array, however many they are."""
+    return any_(bindparam(name, type_=ARRAY(String)))
 
 
 def schema_revisions(connection: Connection) -> tuple[str | None, str]:

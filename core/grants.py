@@ -14,10 +14,7 @@ from enum import StrEnum
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    String,
     and_,
-    any_,
-    bindparam,
     func,
     insert,
     literal_column,
@@ -26,8 +23,8 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 
+from core.database import any_of
 from core.errors import InkqueueError
 from core.ids import new_id
 from core.tables import GrantRow
@@ -110,7 +107,7 @@ _ORDER = (
 # Statements that run with every image are made once: making one costs about as much as sending it.
 _SPENDABLE_GRANTS = (
     select(GrantRow.id, GrantRow.account_id, GrantRow.remaining_micro)
-    .where(GrantRow.account_id == any_(bindparam("accounts", type_=ARRAY(String))), _SPENDABLE)
+    .where(GrantRow.account_id == any_of("accounts"), _SPENDABLE)
     .order_by(*_ORDER)
 )
 _SPEND = text(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, bindparam, cast, func, select, text
+from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, bindparam, func, literal_column, select, text
 from sqlalchemy import Date as SqlDate
 
 from core.amounts import credits_of
@@ -19,7 +19,8 @@ from core.errors import KeyBudgetExceeded
 from core.tables import KeyMonthRow, KeyRow
 
 #: Months are those of UTC, like every time of the service.
-THIS_MONTH: Final[ColumnElement[date]] = cast(func.date_trunc("month", func.timezone("UTC", func.now())), SqlDate)
+_THIS_MONTH = "CAST(date_trunc('month', timezone('UTC', now())) AS date)"
+THIS_MONTH: Final[ColumnElement[date]] = literal_column(_THIS_MONTH, SqlDate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +33,13 @@ class Change:
 
 # It runs with every image, so it is made once: making a statement costs about as much as sending it.
 _MOVE = text(
-    """
+    f"""
     WITH moved AS (
         SELECT * FROM unnest(CAST(:keys AS text[]), CAST(:held AS bigint[]), CAST(:captured AS bigint[]))
             AS moved (key_id, held_micro, captured_micro)
     ), captured AS (
         INSERT INTO key_months (key_id, month, captured_micro)
-        SELECT key_id, CAST(date_trunc('month', timezone('UTC', now())) AS date), captured_micro
+        SELECT key_id, {_THIS_MONTH}, captured_micro
         FROM moved WHERE captured_micro <> 0
         ON CONFLICT (key_id, month)
         DO UPDATE SET captured_micro = key_months.captured_micro + excluded.captured_micro)

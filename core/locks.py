@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, String, any_, bindparam, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Connection, select
 
+from core.database import any_of
 from core.tables import JobRow
 
 
@@ -28,7 +28,7 @@ class LockedJob:
 # Not a full lock: nothing refers to another key of a job, so that foreign keys need not wait.
 _LOCK_JOBS = (
     select(JobRow.id, JobRow.account_id, JobRow.key_id, JobRow.model, JobRow.line_price_micro)
-    .where(JobRow.id == any_(bindparam("jobs", type_=ARRAY(String))))
+    .where(JobRow.id == any_of("jobs"))
     .order_by(JobRow.id)
     .with_for_update(key_share=True)
 )

@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from sqlalchemy import Connection, String, any_, bindparam, select, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from core import credits, job_events, notices, webhooks
 from core.credits import Entry, EntryKind
-from core.database import transaction
+from core.database import any_of, transaction
 from core.errors import InkqueueError
 from core.job_events import EventKind, Happened
 from core.locks import LockedJob, lock_jobs
@@ -23,7 +23,7 @@ from core.transcript import Flag, Line
 # Statements that run with every image are made once: making one costs about as much as sending it.
 _STANDING = (
     select(ImageRow.id, ImageRow.attempt, ImageRow.held_micro)
-    .where(ImageRow.id == any_(bindparam("images", type_=ARRAY(String))), ImageRow.status == Status.RUNNING)
+    .where(ImageRow.id == any_of("images"), ImageRow.status == Status.RUNNING)
     .order_by(ImageRow.id)
     .with_for_update(key_share=True)
 )

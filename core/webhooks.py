@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, Row, String, and_, any_, bindparam, insert, or_, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Connection, Row, and_, insert, or_, select
 
 from core.amounts import credits_of
+from core.database import any_of
 from core.ids import new_id
 from core.job_views import ErrorView, first_errors
 from core.settings import settings
@@ -52,7 +52,7 @@ _RECEIVERS = (
         and_(WebhookEndpointRow.account_id == JobRow.account_id, WebhookEndpointRow.disabled_at.is_(None)),
     )
     .where(
-        JobRow.id == any_(bindparam("jobs", type_=ARRAY(String))),
+        JobRow.id == any_of("jobs"),
         JobRow.batch_id.is_(None),
         or_(JobRow.webhook_url.is_not(None), WebhookEndpointRow.id.is_not(None)),
     )

@@ -109,13 +109,13 @@ class BatchedLines:
     def has_room(self) -> bool:
         """Whether fewer lines wait than twice the rows."""
         with self._changed:
-            return self._has_room()
+            return len(self._queue) < 2 * self._row_limit.now
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until fewer lines wait than twice the rows; false when that did not happen in time, or on `stop`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._has_room(), timeout_s)
-            return self._has_room() and not self._stopping
+            self._changed.wait_for(lambda: self._stopping or self.has_room, timeout_s)
+            return self.has_room and not self._stopping
 
     def stop(self, grace_s: float) -> list[QueuedLine]:
         """Take no more lines, wait for so many seconds until those in rows end, and take out those that do not."""
@@ -182,9 +182,6 @@ class BatchedLines:
         with self._changed:
             self._last_progress_at = self._clock()
             return self._last_progress_at
-
-    def _has_room(self) -> bool:
-        return len(self._queue) < 2 * self._row_limit.now
 
     def _admissible(self, size: GroupSize, *, allows_group: bool) -> list[WaitingLine]:
         in_rows = self._in_rows.values()
