@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
-from sqlalchemy import Connection, Row, Select, func, select, text, tuple_, update
+from sqlalchemy import Connection, Row, func, select, text, tuple_, update
 
 from core import job_events, notices, webhooks
 from core.database import looking, transaction
@@ -250,22 +250,12 @@ def give_back(claims: Sequence[Taken]) -> None:
         lock_jobs(connection, {claim.job_id for claim in claims})
         connection.execute(
             update(ImageRow)
-            .where(ImageRow.id.in_(_standing(claims).scalar_subquery()))
+            .where(
+                tuple_(ImageRow.id, ImageRow.attempt).in_([(claim.image_id, claim.attempt) for claim in claims]),
+                ImageRow.status == Status.RUNNING,
+            )
             .values(status=Status.QUEUED, worker_id=None, started_at=None)
         )
-
-
-def _standing(claims: Collection[Taken]) -> Select[str]:
-    return select(ImageRow.id).where(
-        tuple_(ImageRow.id, ImageRow.attempt).in_([(claim.image_id, claim.attempt) for claim in claims]),
-        ImageRow.status == Status.RUNNING,
-    )
-
-
-def still_ours(claims: Collection[Claim]) -> set[str]:
-    """Ids of those images whose attempt still stands: neither canceled nor taken away."""
-    with transaction() as connection:
-        return set(connection.execute(_standing(claims)).scalars())
 
 
 def count_ahead(connection: Connection, model: str, priority: Priority, *, most: int) -> int:

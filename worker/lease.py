@@ -74,20 +74,20 @@ class Heartbeat:
             _end_process("tickets wait in Redis, but none arrives here")
         if not leases.renew(self._worker_id):
             _end_process("the lease has run out and the images were given away")
-        for transcription in self._transcriptions:
-            held = transcription.held()
-            if held:
-                standing = claims.still_ours(held)
-                transcription.drop({claim.image_id for claim in held} - standing)
-        self._give_back_strays()
+        # Looked at before Postgres, so that what is claimed meanwhile is not dropped.
+        held = [(transcription, transcription.held()) for transcription in self._transcriptions]
+        taken = claims.taken_by(self._worker_id)
+        standing = {(image.image_id, image.attempt) for image in taken}
+        for transcription, images in held:
+            transcription.drop([image.image_id for image in images if (image.image_id, image.attempt) not in standing])
+        self._give_back_strays(taken)
 
-    def _give_back_strays(self) -> None:
+    def _give_back_strays(self, taken: Sequence[claims.Taken]) -> None:
         """Return what Postgres says is read here, and nobody here knows of since the beat before.
 
         A claim whose connection breaks at its commit has taken images, and told nobody.
         """
-        taken = claims.taken_by(self._worker_id)
-        # Looked at afterwards, so that what ends meanwhile is nobody's stray; an image is in one of the two until then.
+        # Looked at after Postgres, so that what ends meanwhile is no stray; until then an image is in one of the two.
         known = {claim.image_id for transcription in self._transcriptions for claim in transcription.held()}
         known |= self._finisher.unwritten()
         strays = {(image.image_id, image.attempt): image for image in taken if image.image_id not in known}

@@ -70,7 +70,7 @@ class Transcription:
         observer: BatchObserver,
     ) -> None:
         self.model = model
-        self._worker_id = worker_id
+        self.worker_id = worker_id
         self._decoder = decoder
         self._finisher = finisher
         self._live_texts = live_texts
@@ -167,7 +167,7 @@ class Transcription:
 
     def _read_slice(self, *, least: Priority) -> int:
         """Claim images and hand on their lines; how many. Fewer than a slice mean that no others wait."""
-        slice_ = claims.claim(self._worker_id, self.model, most=SLICE_IMAGES, least=least)
+        slice_ = claims.claim(self.worker_id, self.model, most=SLICE_IMAGES, least=least)
         self._images.add(slice_, claimed_ns=time.time_ns())
         try:
             decoding = [(claim, self._decode(claim)) for claim in slice_]

@@ -85,7 +85,9 @@ def test_a_canceled_image_is_no_longer_ours() -> None:
     kept = submit_lines(caller)
     held = claim("wrk_1", MODEL, most=3)
     cancel(caller, job_id)
-    assert claims.still_ours(held) == {found.image_id for found in held if found.job_id == kept}
+    assert {image.image_id for image in claims.taken_by("wrk_1")} == {
+        found.image_id for found in held if found.job_id == kept
+    }
 
 
 def test_waiting_images_are_counted_for_each_model_up_to_a_limit() -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from core import leases, queue
-from core.claims import claim
+from core.claims import claim, give_back
 from core.jobs import cancel
 from core.settings import settings
 from tests.domain import MODEL, new_caller, read, rows, submit_lines
@@ -55,6 +55,10 @@ def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.lease.settings", lambda: now)
 
 
+def _heartbeat(transcription: Transcription) -> Heartbeat:
+    return Heartbeat(transcription.worker_id, [transcription], Finisher())
+
+
 def test_a_heartbeat_renews_the_lease() -> None:
     worker_id = leases.register([])
     rows("UPDATE workers SET expires_at = now() RETURNING id")
@@ -72,7 +76,7 @@ def test_a_worker_whose_lease_was_taken_ends_itself() -> None:
 def test_a_worker_whose_model_makes_no_step_ends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     shortened(monkeypatch)
     with reading(2) as (transcription, _):
-        heartbeat = Heartbeat(leases.register([]), [transcription], Finisher())
+        heartbeat = _heartbeat(transcription)
 
         def ends() -> bool:
             try:
@@ -86,13 +90,13 @@ def test_a_worker_whose_model_makes_no_step_ends_itself(monkeypatch: pytest.Monk
 
 def test_a_worker_that_reads_is_left_alone() -> None:
     with reading(2) as (transcription, _):
-        Heartbeat(leases.register([]), [transcription], Finisher()).beat()
+        _heartbeat(transcription).beat()
 
 
 def test_a_worker_that_hears_no_tickets_ends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     shortened(monkeypatch)
     with worker_of(FakeRecognizer()) as transcription:
-        heartbeat = Heartbeat(leases.register([]), [transcription], Finisher())
+        heartbeat = _heartbeat(transcription)
         heartbeat.beat()
         queue.ring(MODEL, tickets=1)
 
@@ -111,8 +115,17 @@ def test_a_cancel_whose_notice_was_lost_is_found_at_the_next_heartbeat() -> None
     with reading(2) as (transcription, _):
         cancel(caller, str(rows("SELECT id FROM jobs")[0][0]))
         assert len(transcription.held()) == 2
-        Heartbeat(leases.register([]), [transcription], Finisher()).beat()
+        _heartbeat(transcription).beat()
         assert transcription.held() == []
+
+
+def test_what_was_taken_away_is_dropped_at_the_next_heartbeat_and_nothing_else() -> None:
+    with reading(2) as (transcription, _):
+        gone, kept = transcription.held()
+        give_back([gone])
+        claim("wrk_other", MODEL, most=1)
+        _heartbeat(transcription).beat()
+        assert transcription.held() == [kept]
 
 
 def test_what_a_broken_connection_claimed_goes_back_to_the_queue_after_two_beats() -> None:
