@@ -6,10 +6,11 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from api.file_schemas import ExpiresAfter, FileId
-from api.request_schemas import Metadata, Sent, Storable
+from api.request_fields import Sent, Storable
+from api.request_schemas import Metadata
 from core.batches import Batch
 from core.errors import NotFound
 
@@ -59,10 +60,8 @@ class BatchPageQuery(Sent):
     limit: int = Field(20, ge=1, le=100)
 
 
-class BatchLine(BaseModel):
+class BatchLine(Sent):
     """One request of a batch's file."""
-
-    model_config = ConfigDict(extra="forbid")
 
     custom_id: Storable = Field(min_length=1, max_length=512)
     method: Literal["POST"]

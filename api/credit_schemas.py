@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.request_schemas import Read
+from api.request_fields import Read
 from api.schemas import ModeName, PriorityName, UsageBody, shown_credits
 from core.ledger_views import EntryView
 from core.prices import FREE, PriceList

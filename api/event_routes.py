@@ -12,7 +12,8 @@ from api.auth import authenticate, caller
 from api.event_responses import EVENT_STREAM, event_response
 from api.event_stream import open_stream
 from api.problems import ERROR_RESPONSES
-from api.request_schemas import JobPath, Sent
+from api.request_fields import Sent
+from api.request_schemas import JobPath
 from core.errors import MalformedRequest
 
 _MOST_DIGITS = 18

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
 
+from api.request_fields import Sent
 from core.errors import NotFound
 from core.files import StoredFile
 
@@ -49,10 +50,8 @@ class FilePath(BaseModel):
     file_id: FileId
 
 
-class FilePageQuery(BaseModel):
+class FilePageQuery(Sent):
     """Which files, and which page of them."""
-
-    model_config = ConfigDict(extra="forbid")
 
     after: FileId | None = None
     limit: int = Field(10_000, ge=1, le=10_000)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
 
-from api.request_schemas import Moment
+from api.request_fields import Moment, Sent, Storable
 from api.schemas import shown_credits
 from core.accounts import KeyTerms, Scope
 from core.amounts import CREDIT_MICRO
@@ -17,12 +17,6 @@ from core.errors import NotFound
 from core.keys import KeyView
 
 ScopeName = Literal["read", "jobs", "admin"]
-
-
-def _storable_name(name: str) -> str:
-    if "\0" in name:
-        raise ValueError("a NUL character cannot be stored")
-    return name
 
 
 def _future(moment: datetime) -> datetime:
@@ -38,10 +32,8 @@ def _possible(key_id: str) -> str:
     return key_id
 
 
-class KeyLimits(BaseModel):
+class KeyLimits(Sent):
     """Limits of one key, below those of the account."""
-
-    model_config = ConfigDict(extra="forbid")
 
     requests_per_minute: int | None = Field(None, ge=1)
     lines_per_minute: int | None = Field(None, ge=1)
@@ -49,12 +41,10 @@ class KeyLimits(BaseModel):
     stored_bytes: int | None = Field(None, ge=1, description="Image files of its jobs, until they are deleted.")
 
 
-class KeyOptions(BaseModel):
+class KeyOptions(Sent):
     """What a new key may do."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    name: Annotated[str, AfterValidator(_storable_name)] = Field(min_length=1, max_length=100)
+    name: Storable = Field(min_length=1, max_length=100)
     scopes: list[ScopeName] = Field(["read", "jobs"], min_length=1, description="`admin` holds `jobs` holds `read`.")
     expires_at: Annotated[Moment, AfterValidator(_future)] | None = None
     monthly_cap: Annotated[Decimal, Field(gt=0, le=10**12, decimal_places=6)] | None = Field(
@@ -73,10 +63,8 @@ class KeyOptions(BaseModel):
         )
 
 
-class RotationQuery(BaseModel):
+class RotationQuery(Sent):
     """How a key's secret is changed."""
-
-    model_config = ConfigDict(extra="forbid")
 
     overlap_s: int = Field(0, ge=0, le=7 * 86_400, description="Seconds for which the old secret is taken yet.")
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from api.file_schemas import FileId
 from api.openai_schemas import OcrBody, OcrUsageBody
-from api.request_schemas import Sent
+from api.request_fields import Sent
 from core.readings import Reading
 
 

@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from api.file_schemas import FileId
+from api.request_fields import Moment, Read, Sent, Storable, storable
 from api.schemas import ModeName, PriorityName, StatusName
 from core.errors import NotFound
 from core.reading_options import MAX_BEAMS
 
-_NUMBER = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?", re.IGNORECASE)
-
-
-def _storable(text: str) -> str:
-    # Postgres stores every character but this one.
-    if "\0" in text:
-        raise ValueError("a NUL character cannot be stored")
-    return text
-
-
-#: A text that goes to Postgres as it is.
-Storable = Annotated[str, AfterValidator(_storable)]
-
-
-def _written_out(moment: object) -> object:
-    # A number would be taken for seconds since 1970, or for milliseconds, by its size.
-    if isinstance(moment, int | float) or (isinstance(moment, str) and _NUMBER.fullmatch(moment.strip())):
-        raise ValueError("a time is written as in RFC 3339: 2026-11-25T09:00:00Z")
-    return moment
-
-
-#: A time with its offset.
-Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 #: Pairs of strings that a caller may attach to a job.
 Metadata = Annotated[
     dict[Annotated[Storable, Field(max_length=64)], Annotated[Storable, Field(max_length=512)]],
@@ -46,27 +23,6 @@ ImageKey = Annotated[Storable, Field(max_length=256)]
 
 #: How many beginnings of a line's text are followed at once.
 Beams = Annotated[int, Field(ge=1, le=MAX_BEAMS)]
-
-
-class Read(BaseModel):
-    """What is read from a request, field by field."""
-
-    @classmethod
-    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Its JSON schema; without arguments, one that is made once."""
-        # The router asks so for a query's fields with each request; making it took 9 % of a submission.
-        return super().model_json_schema(*args, **kwargs) if args or kwargs else cls._own_json_schema()
-
-    @classmethod
-    @cache
-    def _own_json_schema(cls) -> dict[str, Any]:
-        return super().model_json_schema()
-
-
-class Sent(Read):
-    """What callers send: a field that is not known is refused."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 JobEventName = Literal["job.started", "job.completed", "job.failed", "job.canceled"]
@@ -204,7 +160,7 @@ class JobPageQuery(Read):
         for name, value in (self.model_extra or {}).items():
             if not _METADATA_FIELD.fullmatch(name):
                 raise ValueError(f"there is no field {name}")
-            _storable(name + value)
+            storable(name + value)
         return self
 
     def metadata(self) -> dict[str, str]:

@@ -20,6 +20,7 @@ from api.openai_schemas import (
     check_alternatives,
     openai_id,
 )
+from api.request_fields import Read
 from api.request_schemas import Beams, Metadata, possible_job_id
 from core.reading_options import ReadingOptions
 from core.readings import Reading
@@ -158,7 +159,7 @@ class ResponsePath(BaseModel):
         return possible_job_id("job_" + self.response_id.removeprefix("resp_"))
 
 
-class ResponseQuery(BaseModel):
+class ResponseQuery(Read):
     """How a response is looked at."""
 
     model_config = ConfigDict(extra="ignore")

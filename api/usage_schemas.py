@@ -9,15 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.credit_schemas import EntryBody
 from api.pages import Page
-from api.request_schemas import Moment
+from api.request_fields import Moment, Sent
 from api.schemas import shown_credits
 from core.usage import UsageEvent, UsageRow
 
 
-class EntryPageQuery(BaseModel):
+class EntryPageQuery(Sent):
     """Which page of the ledger."""
-
-    model_config = ConfigDict(extra="forbid")
 
     after: int | None = Field(None, ge=1, le=2**62, description="The `next_cursor` of the page before.")
     limit: int = Field(50, ge=1, le=500)
@@ -28,8 +26,8 @@ class EntryListBody(Page[EntryBody, int]):
     """A page of the ledger, newest first."""
 
 
-class _PeriodQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+class _PeriodQuery(Sent):
+    model_config = ConfigDict(populate_by_name=True)
 
     since: Moment | None = Field(None, alias="from", description="RFC 3339, from this moment on.")
     until: Moment | None = Field(None, alias="to", description="RFC 3339, before this moment.")

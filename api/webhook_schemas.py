@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from api.pages import Page
-from api.request_schemas import DEFAULT_JOB_EVENTS, JobEventName, JobId, Moment, Sent, WebhookUrl
+from api.request_fields import Moment, Sent
+from api.request_schemas import DEFAULT_JOB_EVENTS, JobEventName, JobId, WebhookUrl
 from core.errors import NotFound
 from core.webhook_deliveries import Attempt, Delivery
 from core.webhook_endpoints import Endpoint
