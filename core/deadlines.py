@@ -30,7 +30,8 @@ def expire_due(connection: Connection) -> list[str]:
         .limit(_MOST_A_ROUND)
         .with_for_update(skip_locked=True, key_share=True)
     ).all()
-    for job in due:
+    # Each moves its account's totals: accounts in the order of locks.
+    for job in sorted(due, key=lambda job: job.account_id):
         if _is_read(connection, job.id):
             _expire_waiting(connection, job)
         else:

@@ -1,7 +1,7 @@
 """The order of locks, the same everywhere, so that transactions never wait for each other in a circle.
 
-A job first, then its images by id, then the account, the last before the commit. Who takes images without their job
-skips those that are held (`SKIP LOCKED`) instead of waiting.
+A job first, then its images, then the account, the last before the commit; of several, each by id. Who takes images
+without their job skips those that are held (`SKIP LOCKED`) instead of waiting.
 """
 
 from __future__ import annotations

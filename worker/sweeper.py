@@ -55,11 +55,11 @@ class Sweeper:
                 return
             leases.note_sweep(connection)
             changed = leases.expire_dead(connection)
-            changed += deadlines.expire_due(connection)
             changed += retention.delete_kept_too_long(connection)
             waiting = waiting_images(connection, most=queue.SLICE_IMAGES * queue.MAX_WAITING_TICKETS)
             unpurged = job_files.unpurged(connection)
             idempotency.forget_old(connection)
+        changed += _expire_jobs()
         notices.notify(notices.JOB_CHANGED, changed)
         _top_up_tickets(waiting)
         for job_id in unpurged:
@@ -79,8 +79,14 @@ class Sweeper:
                 _log.info("files of a job that was never submitted were deleted", job_id=job_id)
 
 
+def _expire_jobs() -> list[str]:
+    # What dead workers' images cost has locked accounts already, and here they are locked from the first on again.
+    with transaction() as connection:
+        return deadlines.expire_due(connection)
+
+
 def _expire_files() -> None:
-    # Accounts are locked by what ended above, in the order of jobs, and here in that of their own ids.
+    # The same again.
     with transaction() as connection:
         expired = files.expire(connection)
     files.delete_bytes(expired)

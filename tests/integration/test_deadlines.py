@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from api.event_stream import open_stream
-from core import outcomes
+from core import credits, outcomes
 from core.claims import claim
 from core.database import transaction
 from core.deadlines import expire_due
@@ -11,6 +13,7 @@ from core.job_views import job_view
 from core.states import Status
 from core.webhooks import JobWebhook
 from tests.domain import MODEL, assert_ledger_balances, new_caller, read, rows, submit_lines
+from tests.waiting import wait_until
 
 
 def come() -> list[str]:
@@ -51,6 +54,19 @@ def test_what_a_worker_reads_at_the_deadline_is_finished_and_the_rest_expires() 
     assert (job.status, job.charged_micro, job.held_micro) == (Status.PARTIAL, 1_000_000, 0)
     assert [image.status for image in job.images] == [Status.SUCCEEDED, Status.EXPIRED, Status.EXPIRED]
     assert_ledger_balances()
+
+
+def test_accounts_are_locked_in_their_order_whatever_the_order_of_their_jobs() -> None:
+    first, second = sorted((new_caller("one"), new_caller("two")), key=lambda caller: caller.account_id)
+    submit_lines(second, deadline_s=60)
+    submit_lines(first, deadline_s=60)
+    with ThreadPoolExecutor() as threads:
+        with transaction() as connection:
+            credits.credit(connection, first.account_id, lock=True)
+            sweep = threads.submit(come)
+            wait_until(lambda: rows("SELECT 1 FROM pg_locks WHERE NOT granted"))
+            credits.credit(connection, second.account_id, lock=True)
+        assert len(sweep.result(timeout=20)) == 2
 
 
 def test_a_stream_tells_what_expired() -> None:
