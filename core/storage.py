@@ -67,6 +67,7 @@ class ImageStore:
             try:
                 return bytes(obstore.get(self._store, key).bytes())
             except FileNotFoundError as exc:
+                self._look_for_store()
                 raise NotFound("the image is no longer stored") from exc
 
     def put_stream(self, key: str, data: IO[bytes]) -> int:
@@ -92,6 +93,7 @@ class ImageStore:
                     return iter(())
                 found = obstore.get(self._store, key, options={"range": {"offset": from_byte}})
             except FileNotFoundError as exc:
+                self._look_for_store()
                 raise NotFound("the file is no longer stored") from exc
         return self._pieces(found)
 
@@ -104,6 +106,17 @@ class ImageStore:
             if piece is None:
                 return
             yield bytes(piece)
+
+    def _look_for_store(self) -> None:
+        """Tell a missing file from a missing store, which may come back with all its files.
+
+        Raises:
+            FileNotFoundError: The bucket or the folder is not there.
+        """
+        if isinstance(self._store, LocalStore):
+            Path(str(self._store.prefix)).stat()
+        else:
+            next(iter(obstore.list(self._store, chunk_size=1)), None)
 
     def list(self, prefix: str) -> list[str]:
         """The keys below a prefix of whole path segments, such as `images/<job_id>`, in no order."""

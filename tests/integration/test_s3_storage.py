@@ -147,11 +147,18 @@ class _WithoutBucket(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def do_GET(self) -> None:
         said = b"<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>"
         self.send_response(404)
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
-        self.wfile.write(said)
+        if self.command != "HEAD":
+            self.wfile.write(said)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
 
 @pytest.mark.usefixtures("store")
@@ -165,5 +172,9 @@ def test_a_bucket_that_there_is_not_is_unavailable(monkeypatch: pytest.MonkeyPat
                 missing.put("images/job_1/img_1", b"pixels")
             with pytest.raises(Unavailable):
                 missing.put_stream("files/large", io.BytesIO(b"pixels"))
+            with pytest.raises(Unavailable):
+                missing.get("images/job_1/img_1")
+            with pytest.raises(Unavailable):
+                missing.stream("files/large")
         finally:
             away.shutdown()
