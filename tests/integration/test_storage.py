@@ -98,6 +98,16 @@ def test_a_key_cannot_leave_the_folder(store: ImageStore, folder: Path, key: str
     assert list(folder.parent.iterdir()) == [folder]
 
 
+def test_a_store_that_is_gone_is_unavailable_rather_than_all_its_images_not_found(
+    store: ImageStore, folder: Path
+) -> None:
+    folder.rmdir()
+    with pytest.raises(Unavailable):
+        store.get("images/job_1/img_1")
+    with pytest.raises(Unavailable):
+        store.stream("files/large")
+
+
 def test_a_store_that_cannot_be_written_is_unavailable(store: ImageStore, folder: Path) -> None:
     folder.rmdir()
     folder.write_bytes(b"a file where the folder was")
