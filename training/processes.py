@@ -1,11 +1,16 @@
 """Several processes that learn as one: on a CPU, one thread each is faster than one process with many threads."""
 
+import signal
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 import torch.distributed
 from torch.multiprocessing.spawn import spawn
+
+Value = TypeVar("Value")
 
 
 def run_processes(work: Callable[[int], None], count: int) -> None:
@@ -19,7 +24,10 @@ def run_processes(work: Callable[[int], None], count: int) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(_joined, args=(work, count, port), nprocs=count)  # type: ignore[no-untyped-call]
+    # A SIGTERM would end this process alone, and the others would learn on for nobody. As daemons they end with it
+    # as soon as it exits.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    spawn(_joined, args=(work, count, port), nprocs=count, daemon=True)  # type: ignore[no-untyped-call]
 
 
 def _joined(rank: int, work: Callable[[int], None], count: int, port: int) -> None:
@@ -29,6 +37,11 @@ def _joined(rank: int, work: Callable[[int], None], count: int, port: int) -> No
         work(rank)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def share_of_rank(values: Sequence[Value], rank: int, count: int) -> Sequence[Value]:
+    """Give the part of some work that is one process's, values that follow each other."""
+    return values[len(values) * rank // count : len(values) * (rank + 1) // count]
 
 
 def process_count() -> int:
