@@ -36,6 +36,13 @@ def main(
         typer.Option(help="Weight of CTC on the encoder's columns; 0.7 for models of this command, else 0."),
     ] = None,
     real_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of real lines.")] = 0.6,
+    mixed_share: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Share of real lines joined anew from words, if the start has a CTC head."),
+    ] = 0.5,
+    dropout: Annotated[
+        float | None, typer.Option(min=0.0, max=0.9, help="Share of features dropped; none: as the checkpoint says.")
+    ] = None,
     augmentation: Annotated[float, typer.Option(min=0.0, max=1.0, help="How far lines are varied.")] = 0.4,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Encoder tokens per batch and process.")] = 2500,
     short_lines: Annotated[
@@ -64,6 +71,8 @@ def main(
             learning_rate=learning_rate,
             ctc_weight=ctc_weight,
             real_share=real_share,
+            mixed_share=mixed_share,
+            dropout=dropout,
             augmentation=augmentation,
             batch_tokens=batch_tokens,
             short_lines=short_lines,

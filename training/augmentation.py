@@ -7,6 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 GreyLine = npt.NDArray[np.uint8]
+FloatGrid = npt.NDArray[np.float32]
+
+#: Distances of the points between which letters bend and the baseline wanders, and how far at most usual, in heights.
+_BEND_HEIGHTS, _WANDER_HEIGHTS = 0.6, 4.0
+_BEND_X, _BEND_Y, _WANDER_Y = 0.045, 0.03, 0.03
+#: Patches that are covered with paper: how many on average in a line of twenty heights, and their sizes in heights.
+_COVERED_PATCHES = 4.0
+_COVERED_WIDTHS, _COVERED_HEIGHTS = (0.05, 0.3), (0.2, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +68,47 @@ def _vary_geometry(
     middle = matrix @ np.array([width / 2, height / 2, 1.0])
     shift_px = rng.uniform(-0.08, 0.08) * amount * out_height
     matrix[:, 2] += np.array([out_width / 2, out_height / 2 + shift_px]) - middle
-    paper = int(np.percentile(line[:, :: max(1, width // 64)], 80))
+    x_px, y_px = _bent(rng, amount, out_height, out_width)
+    inverse = cv2.invertAffineTransform(matrix)
     return np.asarray(
-        cv2.warpAffine(
+        cv2.remap(
             line,
-            matrix,
-            (out_width, out_height),
-            flags=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
-            borderValue=paper,
+            (inverse[0, 0] * x_px + inverse[0, 1] * y_px + inverse[0, 2]).astype(np.float32),
+            (inverse[1, 0] * x_px + inverse[1, 1] * y_px + inverse[1, 2]).astype(np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=_paper(line),
         ),
         dtype=np.uint8,
     )
+
+
+def _bent(rng: np.random.Generator, amount: float, height: int, width: int) -> tuple[FloatGrid, FloatGrid]:
+    """Give where each pixel is taken from, x and y of shape (H, W), when letters bend and the baseline wanders.
+
+    Source:
+        Random smooth displacements on a coarse grid, as in Wigington et al., Data Augmentation for Recognition of
+        Handwritten Words and Lines using a CNN-LSTM Network, ICDAR 2017.
+    """
+    x_px, y_px = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    letters = (max(2, round(width / height / _BEND_HEIGHTS)) + 1, 3)
+    baseline = (max(2, round(width / height / _WANDER_HEIGHTS)) + 1, 1)
+    x_px += _smooth(rng, letters, _BEND_X * amount * height, height, width)
+    y_px += _smooth(rng, letters, _BEND_Y * amount * height, height, width)
+    y_px += _smooth(rng, baseline, _WANDER_Y * amount * height, height, width)
+    return x_px, y_px
+
+
+def _smooth(rng: np.random.Generator, grid: tuple[int, int], deviation: float, height: int, width: int) -> FloatGrid:
+    """Draw a smooth field of shape (H, W) from normal values on a grid of (columns, rows)."""
+    columns, rows = grid
+    values = rng.normal(0.0, deviation, (rows, columns)).astype(np.float32)
+    return np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
+
+
+def _paper(line: GreyLine) -> int:
+    """Estimate the grey of the paper."""
+    return int(np.percentile(line[:, :: max(1, line.shape[1] // 64)], 80))
 
 
 def _vary_ink(line: GreyLine, rng: np.random.Generator, amount: float) -> GreyLine:
@@ -86,10 +124,23 @@ def _vary_ink(line: GreyLine, rng: np.random.Generator, amount: float) -> GreyLi
     if chance[3] < 0.3 * amount:
         noise = rng.normal(0.0, rng.uniform(2.0, 14.0), line.shape).astype(np.float32)
         line = np.clip(line + noise, 0, 255).astype(np.uint8)
+    for _ in range(rng.poisson(_COVERED_PATCHES * amount * line.shape[1] / line.shape[0] / 20)):
+        line = _cover_patch(line, rng)
     if chance[4] < 0.12 * amount:
         y = int(rng.integers(line.shape[0] // 2, line.shape[0]))
         line = np.array(line)
         cv2.line(line, (0, y), (line.shape[1], y + int(rng.integers(-2, 3))), int(rng.integers(60, 200)), 1)
+    return line
+
+
+def _cover_patch(line: GreyLine, rng: np.random.Generator) -> GreyLine:
+    """Cover a small patch with paper, so that letters are known by parts and by their neighbours, too."""
+    height, width = line.shape
+    patch_width = max(1, round(rng.uniform(*_COVERED_WIDTHS) * height))
+    patch_height = max(1, round(rng.uniform(*_COVERED_HEIGHTS) * height))
+    left, top = int(rng.integers(max(1, width - patch_width))), int(rng.integers(height - patch_height + 1))
+    line = np.array(line)
+    line[top : top + patch_height, left : left + patch_width] = _paper(line)
     return line
 
 

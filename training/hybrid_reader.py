@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812 -- the name that every PyTorch tex
 from safetensors.torch import load_file
 from torch import nn
 from transformers import VisionEncoderDecoderModel
+from transformers.models.trocr.modeling_trocr import TrOCRDecoderLayer
 
 from training.alignment import align_columns
 from training.batches import Batch
@@ -96,6 +97,14 @@ class HybridReader(nn.Module):
         total = cross_entropy + self.ctc_weight * (ctc + _MIDDLE_CTC_SHARE * middle_ctc) + _GUIDE_WEIGHT * guide
         return Losses(total=total, cross_entropy=cross_entropy, ctc=ctc)
 
+    def ctc_log_probs(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Give the log-probabilities of the CTC head: (B, T, V), class 0 is blank, for uint8 grey (B, H, W)."""
+        if self.ctc_head is None:
+            raise ValueError("this reader has no CTC head")
+        states, _ = self._encode(pixels)
+        log_probs: torch.Tensor = self.ctc_head(states[:, 1:]).float().log_softmax(-1)
+        return log_probs
+
     def _encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode uint8 grey (B, H, W); W may be less than the full width when patches are columns.
 
@@ -147,6 +156,18 @@ def attend_plainly(model: VisionEncoderDecoderModel) -> None:
     encoder: Any = model.encoder
     for layer in encoder.layers:
         layer.attention.config._attn_implementation = "eager"
+
+
+def set_dropout(model: VisionEncoderDecoderModel, share: float) -> None:
+    """Drop this share of the features while learning, whatever the checkpoint's configuration says, which stays.
+
+    Attention is left alone: drawing chance for each pair of columns takes long on a CPU.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+        elif isinstance(module, TrOCRDecoderLayer):
+            module.dropout = share
 
 
 def _pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from training.line_images import GreyLine, load_line
 from training.line_store import LineStore
+from training.mixed_lines import CutLine, MixedLines
 from training.plan import Lesson
 from training.samples import LineSample
 
@@ -18,17 +19,25 @@ class LinePool:
 
     def __init__(self, samples: Sequence[LineSample], synthetic: LineStore | None, *, max_height_px: int) -> None:
         """Load the real lines, at most `max_height_px` high; synthetic lines stay on disk."""
-        self._real = [(load_line(sample, max_height_px=max_height_px), sample.text) for sample in samples]
-        self._real_order = _by_length([text for _, text in self._real])
+        #: Pixels and texts, in the order of the samples.
+        self.real = [(load_line(sample, max_height_px=max_height_px), sample.text) for sample in samples]
+        self._real_order = _by_length([text for _, text in self.real])
+        self._mixed: MixedLines | None = None
         self._synthetic = synthetic
         self._synthetic_order = _by_length(synthetic.texts if synthetic else [])
+
+    def mix(self, lines: Sequence[CutLine]) -> None:
+        """Draw also lines that are joined anew from the words of these, if there are any, from now on."""
+        self._mixed = MixedLines(lines) if lines else None
 
     def draw(self, lesson: Lesson, rng: np.random.Generator) -> tuple[GreyLine, str]:
         """Draw a line: its pixels, uint8 grey of shape (H, W), and its text."""
         real = self._synthetic is None or rng.random() < lesson.real_share
-        if real and self._real:
+        if real and self._mixed and rng.random() < lesson.mixed_share:
+            return self._mixed.draw(rng)
+        if real and self.real:
             index = _draw_short(self._real_order, lesson.max_chars, rng)
-            return self._real[index]
+            return self.real[index]
         if self._synthetic is None:
             raise ValueError("there are neither real nor synthetic lines to draw from")
         index = _draw_short(self._synthetic_order, lesson.max_chars, rng)

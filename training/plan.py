@@ -22,6 +22,10 @@ class TrainingPlan:
     ctc_weight: float
     #: Share of real lines among those learnt from, in [0, 1]; the rest is synthetic. Reached after `short_lines`.
     real_share: float
+    #: Share of the real lines that are joined anew from words of several, in [0, 1]; 0 where no CTC head can cut them.
+    mixed_share: float
+    #: Share of features that are dropped while learning; None: as the checkpoint's configuration says.
+    dropout: float | None
     #: How far lines are varied, in [0, 1]; reached after `short_lines`.
     augmentation: float
     #: Lines over which texts grow from 16 characters to any length; 0 takes all lengths from the start.
@@ -49,6 +53,7 @@ class TrainingPlan:
         return Lesson(
             max_chars=math.inf if grown >= 1.0 else 16 + 84 * grown,
             real_share=self.real_share * (0.3 + 0.7 * grown),
+            mixed_share=self.mixed_share,
             augmentation=self.augmentation * (0.5 + 0.5 * grown),
         )
 
@@ -61,5 +66,7 @@ class Lesson:
     max_chars: float
     #: Share of real lines.
     real_share: float
+    #: Share of the real lines that are joined anew from words of several.
+    mixed_share: float
     #: How far lines are varied, in [0, 1].
     augmentation: float

@@ -15,7 +15,7 @@ from training.batches import BatchMaker
 from training.evaluation import Evaluator
 from training.export import equalize_channels, export_model, keep_sentencepiece
 from training.fonts import FontFile, find_fonts
-from training.hybrid_reader import CTC_HEAD_FILE, HybridReader
+from training.hybrid_reader import CTC_HEAD_FILE, HybridReader, set_dropout
 from training.labels import labels_of
 from training.line_folders import read_corpus
 from training.line_pixels import LineFormat
@@ -23,12 +23,13 @@ from training.line_pool import LinePool, lines_digest
 from training.line_store import open_store
 from training.model_card import CardFacts, model_card
 from training.plan import TrainingPlan
-from training.processes import run_processes
+from training.processes import run_processes, share_of_rank
 from training.progress import showing_progress
 from training.samples import LineSample, split_by_form
 from training.start import starting_point
 from training.synthetic_store import draw_synthetic
 from training.trainer import Trainer
+from training.word_cuts import cut_lines
 
 _CTC_WEIGHT = 0.7
 _VALIDATION_SHARE = 0.07
@@ -54,6 +55,8 @@ class RunRequest:
     learning_rate: float | None
     ctc_weight: float | None
     real_share: float
+    mixed_share: float
+    dropout: float | None
     augmentation: float
     batch_tokens: int
     short_lines: int | None
@@ -73,15 +76,17 @@ class RunRequest:
     def plan(self) -> TrainingPlan:
         """The settings, with what depends on whether the model is new."""
         new = self.model is None
-        has_head = new or (Path(self.model or "") / CTC_HEAD_FILE).is_file()
+        has_learnt_head = not new and (Path(self.model or "") / CTC_HEAD_FILE).is_file()
         return TrainingPlan(
             seed=self.seed,
             minutes=self.minutes,
             learning_rate=self.learning_rate or (1e-3 if new else 1e-4),
             warmup_steps=100 if new else 20,
             batch_tokens=self.batch_tokens,
-            ctc_weight=_CTC_WEIGHT * has_head if self.ctc_weight is None else self.ctc_weight,
+            ctc_weight=_CTC_WEIGHT * (new or has_learnt_head) if self.ctc_weight is None else self.ctc_weight,
             real_share=self.real_share,
+            mixed_share=self.mixed_share * has_learnt_head,
+            dropout=self.dropout,
             augmentation=self.augmentation,
             short_lines=(60_000 if new else 0) if self.short_lines is None else self.short_lines,
             corruption=0.05 if new else 0.15,
@@ -157,17 +162,16 @@ def _train_rank(request: RunRequest, lines: Lines, rank: int) -> None:
     labels = labels_of(start.processor.tokenizer, start.folder)
     reader = HybridReader(start.model, line_format, ctc_weight=plan.ctc_weight)
     reader.load_ctc_head(start.folder)
+    if plan.dropout is not None:
+        set_dropout(start.model, plan.dropout)
     synthetic = open_store(lines.synthetic) if lines.synthetic else None
     height_px = round(min(line_format.height_px, 96) * _STORED_HEIGHTS)
+    pool = LinePool(lines.train, synthetic, max_height_px=height_px)
+    if plan.mixed_share and reader.ctc_head is not None:
+        pool.mix(cut_lines(reader, labels, share_of_rank(pool.real, rank, request.processes)))
     trainer = Trainer(
         reader,
-        BatchMaker(
-            LinePool(lines.train, synthetic, max_height_px=height_px),
-            labels,
-            start.frame,
-            line_format,
-            column_px=reader.column_px,
-        ),
+        BatchMaker(pool, labels, start.frame, line_format, column_px=reader.column_px),
         Evaluator(lines.held_back, start.processor, labels, max_height_px=height_px),
         plan,
         state_folder=request.state_folder,

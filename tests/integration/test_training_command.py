@@ -1,10 +1,13 @@
 """The whole command on a handful of lines: from scratch, resumed, and from a checkpoint of another shape."""
 
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -19,6 +22,8 @@ from transformers import (
 )
 from typer.testing import CliRunner
 
+from tests.trocr_models import BUNDLED
+from tests.waiting import wait_until
 from training.__main__ import app
 from training.labels import character_tokenizer
 
@@ -74,6 +79,37 @@ def test_a_new_model_is_trained_resumed_and_loaded(tmp_path: Path, lines: Path) 
     assert second["steps"] > first["steps"] > 0
     assert len(_read(out, lines)) >= 2
     assert "SHA-256 over the training lines" in (out / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_model_of_this_command_learns_on_from_the_words_of_its_lines(tmp_path: Path, lines: Path) -> None:
+    words = tmp_path / "words"
+    words.mkdir()
+    for index in range(8):
+        image = Image.new("L", (300, 40), 255)
+        ImageDraw.Draw(image).text((8, 4), "abc   def", fill=0, font=ImageFont.load_default(24))
+        image.save(words / f"{index}.png")
+        (words / f"{index}.gt.txt").write_text("abc def", encoding="utf-8")
+    out = tmp_path / "tuned"
+    _train(out, words, "--model", str(BUNDLED), "--mixed-share", "1", "--dropout", "0.1")
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "| mixed_share | 1.0 |" in card
+    assert "| dropout | 0.1 |" in card
+    _train(tmp_path / "new", lines)
+    assert "| mixed_share | 0.0 |" in (tmp_path / "new" / "README.md").read_text(encoding="utf-8")
+
+
+def test_all_processes_end_with_the_command(tmp_path: Path, lines: Path) -> None:
+    arguments = [str(tmp_path / "model"), "--data", str(lines), "--minutes", "5", "--processes", "2", "--device", "cpu"]
+    command = subprocess.Popen([sys.executable, "-m", "training", *arguments])
+    try:
+        children = psutil.Process(command.pid).children
+        wait_until(lambda: len(children()) == 3, timeout_s=60)  # two that learn, one that keeps count
+        learning = children()
+    finally:
+        command.terminate()
+    assert command.wait(timeout=30) == 143
+    _, left = psutil.wait_procs(learning, timeout=30)
+    assert not left
 
 
 def test_a_checkpoint_of_another_shape_is_fine_tuned(tmp_path: Path, lines: Path) -> None:

@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from training.hybrid_reader import HybridReader, attend_plainly
+from training.batches import Batch
+from training.hybrid_reader import HybridReader, attend_plainly, set_dropout
 from training.line_pixels import LineFormat
 from training.new_model import ModelShape, new_model, new_processor
 from training.optimizer import _orthogonal
@@ -47,3 +48,23 @@ def test_columns_start_out_looking_at_their_neighbours() -> None:
     nearest = attention[:, 4:20].argmax(-1) - torch.arange(4, 20)
     assert nearest[0].eq(-2).float().mean() > 0.9
     assert nearest[1].eq(-1).float().mean() > 0.9
+
+
+def test_dropout_is_learnt_with_and_leaves_the_configuration_and_the_reading_alone() -> None:
+    reader = _reader()
+    configured = reader.model.config.to_dict()
+    pixels = torch.zeros(1, 16, 48, dtype=torch.uint8)
+    pixels[:, 4:12, 10:30] = 200
+    batch = Batch(pixels=pixels, tokens=torch.tensor([[1, 20, 21, 2]]), lengths=torch.tensor([2]))
+
+    def total() -> float:
+        return reader.losses(batch, corruption=0.0).total.item()
+
+    reader.train()
+    without = total()
+    set_dropout(reader.model, 0.5)
+    assert total() != without
+    assert total() != total()
+    reader.eval()
+    assert total() == without
+    assert reader.model.config.to_dict() == configured

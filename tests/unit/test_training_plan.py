@@ -12,6 +12,8 @@ _PLAN = TrainingPlan(
     batch_tokens=100,
     ctc_weight=0.5,
     real_share=0.5,
+    mixed_share=0.2,
+    dropout=None,
     augmentation=0.4,
     short_lines=1000,
     corruption=0.05,
@@ -46,4 +48,5 @@ def test_texts_grow_longer_and_more_real(lines: int, max_chars: float, real_shar
     lesson = _PLAN.lesson_at(lines)
     assert lesson.max_chars == pytest.approx(max_chars)
     assert lesson.real_share == pytest.approx(real_share)
+    assert lesson.mixed_share == 0.2
     assert lesson.augmentation == pytest.approx(augmentation)

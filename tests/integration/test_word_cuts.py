@@ -1,0 +1,60 @@
+"""Lines are cut between their words, by the bundled model's own CTC head."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from tests.trocr_models import BUNDLED
+from training.hybrid_reader import HybridReader
+from training.labels import Labels, labels_of
+from training.line_images import GreyLine
+from training.line_pixels import LineFormat
+from training.start import starting_point
+from training.word_cuts import cut_lines
+
+_TEXT = "Dear Sir, we have the letter"
+
+
+@pytest.fixture(scope="module")
+def reader() -> tuple[HybridReader, Labels]:
+    start = starting_point(str(BUNDLED))
+    reader = HybridReader(start.model, LineFormat.of(start.processor), ctc_weight=0.5)
+    reader.load_ctc_head(start.folder)
+    return reader, labels_of(start.processor.tokenizer, start.folder)
+
+
+def _drawn(text: str, *, height_px: int) -> tuple[GreyLine, list[tuple[int, int]]]:
+    """Draw a text, and tell where each of its words begins and ends."""
+    font = ImageFont.load_default(height_px * 0.6)
+    image = Image.new("L", (height_px * 15, height_px), 255)
+    drawing, left, places = ImageDraw.Draw(image), height_px / 3, []
+    for word in text.split(" "):
+        drawing.text((left, height_px * 0.15), word, fill=0, font=font)
+        places.append((int(left), int(left + drawing.textlength(word, font=font))))
+        left += drawing.textlength(word + " ", font=font) + height_px / 6
+    return np.asarray(image.crop((0, 0, round(left), height_px))), places
+
+
+@pytest.mark.parametrize("height_px", [48, 72])
+def test_each_cut_lies_in_the_gap_between_two_words(reader: tuple[HybridReader, Labels], height_px: int) -> None:
+    pixels, places = _drawn(_TEXT, height_px=height_px)
+    (line,) = cut_lines(*reader, [(pixels, _TEXT)])
+    assert line.words == tuple(_TEXT.split(" "))
+    assert (line.edges_px[0], line.edges_px[-1]) == (0, pixels.shape[1])
+    for edge_px, ((_, end), (start, _)) in zip(line.edges_px[1:-1], pairwise(places), strict=True):
+        assert end - 2 <= edge_px <= start + 2
+
+
+def test_lines_that_cannot_be_cut_are_left_out(reader: tuple[HybridReader, Labels]) -> None:
+    pixels, _ = _drawn("Dear Sir", height_px=48)
+    too_short = pixels[:, :12]
+    lines = [(pixels, "Dear Sir"), (pixels, "Dear \u15c5ir"), (too_short, "Dear Sir, we have")]
+    assert [line.words for line in cut_lines(*reader, lines)] == [("Dear", "Sir")]
+
+
+def test_cutting_leaves_the_reader_in_the_mode_it_was_in(reader: tuple[HybridReader, Labels]) -> None:
+    reader[0].train()
+    cut_lines(*reader, [])
+    assert reader[0].training

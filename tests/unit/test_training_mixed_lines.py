@@ -1,0 +1,54 @@
+"""New lines out of the words of real ones."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.mixed_lines import CutLine, MixedLines
+
+#: The grey of each word, by which the test knows it again.
+_GREYS = {"un": 40, "deux": 80, "trois": 120, "quatre": 160}
+
+
+def _line(words: tuple[str, ...], *, height_px: int = 20) -> CutLine:
+    """Draw each word as a bar of its own grey, 30 pixels wide, before 30 pixels of white."""
+    pixels = np.full((height_px, 60 * len(words)), 255, dtype=np.uint8)
+    for index, word in enumerate(words):
+        pixels[:, 60 * index : 60 * index + 30] = _GREYS[word]
+    return CutLine(pixels=pixels, words=words, edges_px=tuple(range(0, 60 * len(words) + 1, 60)))
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=50, deadline=None)
+def test_a_mixed_line_shows_the_words_that_its_text_says(seed: int) -> None:
+    lines = MixedLines([_line(("un", "deux", "trois")), _line(("quatre",)), _line(("deux", "un"))])
+    pixels, text = lines.draw(np.random.default_rng(seed))
+    greys = [int(pixels[10, 60 * index + 15]) for index in range(len(text.split(" ")))]
+    assert greys == [_GREYS[word] for word in text.split(" ")]
+    assert pixels.shape == (20, 60 * len(greys))
+
+
+def test_words_of_several_lines_come_together() -> None:
+    lines = MixedLines([_line(("un",)), _line(("deux",))])
+    rng = np.random.default_rng(1)
+    assert any({"un", "deux"} <= set(lines.draw(rng)[1].split(" ")) for _ in range(20))
+
+
+@pytest.mark.parametrize("height_px", [10, 40])
+def test_pieces_of_other_heights_are_brought_to_that_of_the_first(height_px: int) -> None:
+    lines = MixedLines([_line(("un",)), _line(("deux",), height_px=height_px)])
+    for seed in range(20):
+        pixels, _ = lines.draw(np.random.default_rng(seed))
+        assert pixels.dtype == np.uint8
+        assert pixels.shape[0] in {20, height_px}
+
+
+def test_a_darker_page_is_lightened_to_the_paper_of_the_first_piece() -> None:
+    dark = _line(("un",))
+    dark = CutLine(pixels=(dark.pixels // 2), words=dark.words, edges_px=dark.edges_px)
+    lines = MixedLines([_line(("deux",)), dark])
+    for seed in range(20):
+        pixels, _ = lines.draw(np.random.default_rng(seed))
+        papers = pixels[10, 45::60]
+        assert int(papers.max()) - int(papers.min()) <= 2

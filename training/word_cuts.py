@@ -1,0 +1,92 @@
+"""Where the words of a line stand, after the CTC head of a model that can already read it."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from training.alignment import align_columns
+from training.hybrid_reader import HybridReader
+from training.labels import Labels
+from training.line_images import GreyLine
+from training.line_pixels import LineFormat, padded_width_px, stack_lines
+from training.mixed_lines import CutLine
+
+_LINES_AT_ONCE = 16
+#: A cut goes through the middle of the emptiest stretch of this width, in heights of the line.
+_GAP_HEIGHTS = 0.12
+
+
+@torch.no_grad()
+def cut_lines(reader: HybridReader, labels: Labels, lines: Sequence[tuple[GreyLine, str]]) -> list[CutLine]:
+    """Cut lines at their spaces.
+
+    Args:
+        reader: A reader with a CTC head that has learnt.
+        labels: Its labels.
+        lines: uint8 grey of shape (H, W), and what stands there.
+
+    Returns:
+        The lines that could be cut, in their order. Left out are those with characters that have no label, with more
+        characters than columns, and those whose words could not be told apart.
+    """
+    was_training = reader.training
+    reader.eval()
+    order = sorted(range(len(lines)), key=lambda index: lines[index][0].shape[1] / lines[index][0].shape[0])
+    cut: dict[int, CutLine] = {}
+    for first in range(0, len(order), _LINES_AT_ONCE):
+        chosen = order[first : first + _LINES_AT_ONCE]
+        for index, edges in zip(chosen, _word_edges(reader, labels, [lines[index] for index in chosen]), strict=True):
+            if edges:
+                pixels, text = lines[index]
+                cut[index] = CutLine(pixels=pixels, words=tuple(text.split(" ")), edges_px=edges)
+    reader.train(was_training)
+    return [cut[index] for index in sorted(cut)]
+
+
+def _word_edges(reader: HybridReader, labels: Labels, lines: Sequence[tuple[GreyLine, str]]) -> list[tuple[int, ...]]:
+    """Give the edges of the words of each line, empty where they are not known."""
+    scaled = [_scaled(pixels, reader.line_format) for pixels, _ in lines]
+    width_px = padded_width_px(scaled, reader.line_format, column_px=reader.column_px)
+    ids = [labels.encode(text) for _, text in lines]
+    tokens = np.zeros((len(lines), max(1, *map(len, ids))), dtype=np.int64)
+    for row, known in zip(tokens, ids, strict=True):
+        row[: len(known)] = known
+    pixels = stack_lines(scaled, reader.line_format, width_px=width_px)
+    log_probs = reader.ctc_log_probs(pixels.to(next(reader.parameters()).device))
+    columns = align_columns(log_probs.cpu().numpy(), tokens, np.array([len(known) for known in ids]))
+    edges = []
+    for (line, text), known, row, small in zip(lines, ids, columns, scaled, strict=True):
+        left_px = (width_px - small.shape[1]) // 2
+        middles_px = ((row + 0.5) * reader.column_px - left_px) * line.shape[1] / small.shape[1]
+        is_aligned = len(known) == len(text) > 0 and row[0] >= 0
+        edges.append(_edges(line, text, middles_px) if is_aligned else ())
+    return edges
+
+
+def _scaled(line: GreyLine, line_format: LineFormat) -> GreyLine:
+    """Bring a line to the size in which the encoder sees it."""
+    height, width = line.shape
+    scale = min(line_format.height_px / height, line_format.width_px / width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(line, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _edges(pixels: GreyLine, text: str, middles_px: npt.NDArray[np.float64]) -> tuple[int, ...]:
+    """Cut each space in the emptiest place between the middles of the characters beside it; empty when out of order."""
+    height, width = pixels.shape
+    darkness = pixels.max() - pixels.mean(axis=0)
+    window = max(3, round(height * _GAP_HEIGHTS))
+    ink = np.convolve(darkness, np.ones(window) / window, mode="same")
+    edges = [0]
+    for index, character in enumerate(text):
+        if character != " ":
+            continue
+        start = int(np.clip(middles_px[index - 1], 0, width - 1))
+        end = int(np.clip(middles_px[index + 1], start + 1, width))
+        edges.append(start + int(ink[start:end].argmin()))
+    edges.append(width)
+    return tuple(edges) if all(a < b for a, b in pairwise(edges)) else ()
