@@ -29,6 +29,8 @@ class CardFacts:
     fonts: Sequence[FontFile]
     plan: TrainingPlan
     state: RunState
+    #: Share of the start in the final weights, which are an average.
+    start_share: float
     device: str
 
 
@@ -74,7 +76,7 @@ SHA-256 over the training lines, images and texts: `{facts.data_sha256}`.
 
 `{facts.command}`
 
-{facts.state.steps} steps, {facts.state.lines} lines learnt from, {facts.state.minutes:.1f} minutes on {facts.device}.
+{_effort(facts)}
 
 | setting | value |
 |---|---|
@@ -85,6 +87,16 @@ SHA-256 over the training lines, images and texts: `{facts.data_sha256}`.
 It reads single text lines in the hands and languages of its corpora; other ones it reads worse, and it may write
 fluent text that is not there.
 """
+
+
+def _effort(facts: CardFacts) -> str:
+    state = facts.state
+    effort = f"{state.steps} steps, {state.lines} lines learnt from, {state.minutes:.1f} minutes on {facts.device}."
+    if not facts.start_share:
+        return effort
+    return (
+        f"{effort}\nThe final weights are an average: {facts.start_share:.0%} of the start's, the rest what was learnt."
+    )
 
 
 def _fonts(facts: CardFacts) -> str:

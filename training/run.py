@@ -177,6 +177,7 @@ def _train_rank(request: RunRequest, lines: Lines, rank: int) -> None:
         state_folder=request.state_folder,
         rank=rank,
         device=device,
+        fine_tunes=request.model is not None,
     )
     if request.resume and not trainer.resume():
         Console(stderr=True).print(f"{request.state_folder}: no checkpoint yet, so the run starts at its beginning")
@@ -210,5 +211,6 @@ def _facts(request: RunRequest, lines: Lines, trainer: Trainer, parameters: int,
         fonts=lines.fonts,
         plan=request.plan,
         state=trainer.state,
+        start_share=trainer.start_share,
         device=f"{request.processes} x {device.type}",
     )

@@ -18,6 +18,8 @@ from training.plan import TrainingPlan
 from training.processes import mean, process_count
 
 _SMOOTHING = 0.98
+#: Shares of the start that are tried in the end.
+_START_SHARES = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class Trainer:
         state_folder: Path,
         rank: int,
         device: torch.device,
+        fine_tunes: bool,
     ) -> None:
         """Put the parts together.
 
@@ -56,10 +59,14 @@ class Trainer:
             state_folder: Where checkpoints are kept.
             rank: 0 evaluates and writes; others only learn.
             device: Where to compute.
+            fine_tunes: Whether the reader can read already, so that what it knew is worth keeping.
         """
         self._reader = reader.to(device)
         self._keeper = WeightKeeper(reader, compute_dtype=compute_dtype(device))
         self._best = [weight.clone() for weight in self._keeper.average]
+        self._start = [weight.clone() for weight in self._keeper.weights] if fine_tunes else []
+        #: Share of the start in the weights that the run ends with.
+        self.start_share = 0.0
         self._maker = maker
         self._evaluator = evaluator
         self._plan = plan
@@ -99,7 +106,7 @@ class Trainer:
             if over:
                 break
         self._reader.float()
-        self._keeper.compute_with(self._best)
+        self._keeper.compute_with(self._best if self._rank else self._blended())
 
     def _batches(self) -> Iterator[Batch]:
         """Make batches without end; a resumed run draws other lines than those it has learnt from."""
@@ -137,6 +144,22 @@ class Trainer:
         self._keeper.compute_with(self._keeper.weights)
         save_checkpoint(self._folder, self.state, self._keeper.state_dict(), self._best, self._plan)
         return rates
+
+    def _blended(self) -> list[torch.Tensor]:
+        """Average the best weights with those of the start, if and as the validation lines are read better by it.
+
+        Source:
+            Wortsman et al., Robust Fine-Tuning of Zero-Shot Models, CVPR 2022.
+        """
+        best = self._best
+        for share in _START_SHARES if self._start else ():
+            weights = [weight.lerp(start, share) for weight, start in zip(self._best, self._start, strict=True)]
+            self._keeper.compute_with(weights)
+            rates = self._evaluator.rates(self._reader.model)
+            if rates.cer < self.state.best_cer:
+                self.state.best_cer, self.state.best_wer = rates.cer, rates.wer
+                best, self.start_share = weights, share
+        return best
 
     def _agreed(self, wish: bool) -> bool:
         """Decide for all processes together: yes when any wishes it, since all must leave the loop at one step."""

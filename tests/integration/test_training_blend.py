@@ -1,0 +1,80 @@
+"""A fine-tune ends with an average of what it knew and what it learnt, if that reads better."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import VisionEncoderDecoderModel
+
+from training.error_rates import ErrorRates
+from training.hybrid_reader import HybridReader
+from training.line_pixels import LineFormat
+from training.new_model import ModelShape, new_model, new_processor
+from training.plan import TrainingPlan
+from training.trainer import Trainer
+
+_SHAPE = ModelShape(
+    height_px=16, width_px=96, column_px=4, width=32, encoder_layers=2, decoder_layers=1, heads=2, max_tokens=12
+)
+
+
+class _Judge:
+    """Says how well weights read by how far they are from those it likes best."""
+
+    def __init__(self, liked: list[torch.Tensor]) -> None:
+        self._liked = liked
+
+    def far(self, weights: Iterable[torch.Tensor]) -> float:
+        return sum(float((a.detach() - b).abs().sum()) for a, b in zip(weights, self._liked, strict=True))
+
+    def rates(self, model: VisionEncoderDecoderModel) -> ErrorRates:
+        far = self.far(model.parameters())
+        return ErrorRates(cer=far, wer=far, lines=1)
+
+
+_PLAN = TrainingPlan(
+    seed=7,
+    minutes=1,
+    learning_rate=1.0,
+    warmup_steps=1,
+    batch_tokens=100,
+    ctc_weight=0.0,
+    real_share=1.0,
+    mixed_share=0.0,
+    dropout=None,
+    augmentation=0.0,
+    short_lines=0,
+    corruption=0.0,
+    evaluate_minutes=1,
+    patience=1,
+)
+
+
+@pytest.mark.parametrize(
+    ("fine_tunes", "liked_share", "ended"), [(True, 0.5, 0.5), (True, 0.0, 0.0), (False, 0.5, 0.0)]
+)
+def test_the_share_of_the_start_that_reads_best_is_kept(
+    tmp_path: Path, fine_tunes: bool, liked_share: float, ended: float
+) -> None:
+    processor = new_processor(_SHAPE)
+    model = new_model(_SHAPE, vocabulary=len(processor.tokenizer))
+    reader = HybridReader(model, LineFormat.of(processor), ctc_weight=0.0)
+    judge = _Judge([weight.detach() + 1 - liked_share for weight in reader.parameters()])
+    trainer = Trainer(
+        reader,
+        maker=None,  # type: ignore[arg-type]  # nothing is learnt here
+        evaluator=judge,  # type: ignore[arg-type]
+        plan=_PLAN,
+        state_folder=tmp_path,
+        rank=0,
+        device=torch.device("cpu"),
+        fine_tunes=fine_tunes,
+    )
+    learnt = [weight.detach() + 1 for weight in reader.parameters()]
+    trainer._best = [weight.clone() for weight in learnt]
+    trainer.state.best_cer = judge.far(learnt)
+    blended = trainer._blended()
+    assert trainer.start_share == ended
+    for weight, after in zip(learnt, blended, strict=True):
+        assert torch.allclose(after, weight - ended, atol=1e-5)
