@@ -77,15 +77,16 @@ class RunRequest:
         """The settings, with what depends on whether the model is new."""
         new = self.model is None
         has_learnt_head = not new and (Path(self.model or "") / CTC_HEAD_FILE).is_file()
+        ctc_weight = _CTC_WEIGHT * (new or has_learnt_head) if self.ctc_weight is None else self.ctc_weight
         return TrainingPlan(
             seed=self.seed,
             minutes=self.minutes,
             learning_rate=self.learning_rate or (1e-3 if new else 1e-4),
             warmup_steps=100 if new else 20,
             batch_tokens=self.batch_tokens,
-            ctc_weight=_CTC_WEIGHT * (new or has_learnt_head) if self.ctc_weight is None else self.ctc_weight,
+            ctc_weight=ctc_weight,
             real_share=self.real_share,
-            mixed_share=self.mixed_share * has_learnt_head,
+            mixed_share=self.mixed_share if has_learnt_head and ctc_weight else 0.0,
             dropout=self.dropout,
             augmentation=self.augmentation,
             short_lines=(60_000 if new else 0) if self.short_lines is None else self.short_lines,
