@@ -51,6 +51,7 @@ class ImageStore:
             Unavailable: The store does not answer or has no room.
         """
         with _outages():
+            self._refuse_new_folder()
             try:
                 obstore.put(self._store, key, data, mode="create")
             except AlreadyExistsError as exc:
@@ -77,6 +78,7 @@ class ImageStore:
             Unavailable: The store does not answer or has no room.
         """
         with _outages():
+            self._refuse_new_folder()
             obstore.put(self._store, key, data)
             return int(obstore.head(self._store, key)["size"])
 
@@ -117,6 +119,11 @@ class ImageStore:
             Path(str(self._store.prefix)).stat()
         else:
             next(iter(obstore.list(self._store, chunk_size=1)), None)
+
+    def _refuse_new_folder(self) -> None:
+        # obstore would make it anew, and then all that is in the one that was taken away would be missing.
+        if isinstance(self._store, LocalStore):
+            self._look_for_store()
 
     def list(self, prefix: str) -> list[str]:
         """The keys below a prefix of whole path segments, such as `images/<job_id>`, in no order."""

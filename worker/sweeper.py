@@ -59,8 +59,8 @@ class Sweeper:
             waiting = waiting_images(connection, most=queue.SLICE_IMAGES * queue.MAX_WAITING_TICKETS)
             unpurged = job_files.unpurged(connection)
             idempotency.forget_old(connection)
-        changed += _expire_jobs()
         notices.notify(notices.JOB_CHANGED, changed)
+        _expire_jobs()
         _top_up_tickets(waiting)
         for job_id in unpurged:
             job_files.purge(job_id)
@@ -79,10 +79,11 @@ class Sweeper:
                 _log.info("files of a job that was never submitted were deleted", job_id=job_id)
 
 
-def _expire_jobs() -> list[str]:
+def _expire_jobs() -> None:
     # What dead workers' images cost has locked accounts already, and here they are locked from the first on again.
     with transaction() as connection:
-        return deadlines.expire_due(connection)
+        expired = deadlines.expire_due(connection)
+    notices.notify(notices.JOB_CHANGED, expired)
 
 
 def _expire_files() -> None:

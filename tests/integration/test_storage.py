@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +103,10 @@ def test_a_store_that_is_gone_is_unavailable_rather_than_all_its_images_not_foun
     store: ImageStore, folder: Path
 ) -> None:
     folder.rmdir()
+    with pytest.raises(Unavailable):
+        store.put("images/job_1/img_2", b"pixels")
+    with pytest.raises(Unavailable):
+        store.put_stream("files/larger", io.BytesIO(b"pixels"))
     with pytest.raises(Unavailable):
         store.get("images/job_1/img_1")
     with pytest.raises(Unavailable):
