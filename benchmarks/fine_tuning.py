@@ -20,6 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -28,11 +29,11 @@ from training.error_rates import ErrorRates
 from training.evaluation import Evaluator
 from training.labels import labels_of
 from training.line_folders import read_corpus
+from training.line_pixels import LineFormat, stored_height_px
 from training.samples import LineSample, form_of
 from training.start import starting_point
 
 _EVERY_NTH_IS_READ = 3
-_MAX_HEIGHT_PX = 72
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,9 @@ def main(
     model: Annotated[str, typer.Option(help="Checkpoint folder or hub id.")] = "models/trocr-tiny",
     hands: Annotated[int, typer.Option(min=1, help="How many forms, those with the most lines first.")] = 6,
     minutes: Annotated[float, typer.Option(min=0.05, help="Of each fine-tune.")] = 2.0,
-    processes: Annotated[int, typer.Option(min=1, help="CPU processes of each fine-tune.")] = os.cpu_count() or 1,
+    processes: Annotated[
+        int, typer.Option(min=1, help="CPU processes of each fine-tune; by default one a core, and 1 on a GPU.")
+    ] = 1 if torch.cuda.is_available() else os.cpu_count() or 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
 ) -> None:
     """Fine-tune on one hand after the other, and compare."""
@@ -80,8 +83,13 @@ def main(
 def _largest_forms(samples: Sequence[LineSample], hands: int) -> list[tuple[str, list[LineSample]]]:
     forms: dict[str, list[LineSample]] = defaultdict(list)
     for sample in samples:
+        if sample.polygon:
+            raise typer.BadParameter(f"{sample.image}: a page; this takes line images")
         forms[form_of(sample)].append(sample)
-    return sorted(forms.items(), key=lambda form: -len(form[1]))[:hands]
+    large = [(form, lines) for form, lines in forms.items() if len(lines) >= _EVERY_NTH_IS_READ]
+    if not large:
+        raise typer.BadParameter(f"there is no form of {_EVERY_NTH_IS_READ} lines or more")
+    return sorted(large, key=lambda form: -len(form[1]))[:hands]
 
 
 def _fine_tuned(form: str, lines: Sequence[LineSample], *, model: str, minutes: float, processes: int) -> Hand:
@@ -103,7 +111,8 @@ def _fine_tuned(form: str, lines: Sequence[LineSample], *, model: str, minutes: 
 def _rates(model: str, lines: Sequence[LineSample]) -> ErrorRates:
     start = starting_point(model)
     labels = labels_of(start.processor.tokenizer, start.folder)
-    return Evaluator(lines, start.processor, labels, max_height_px=_MAX_HEIGHT_PX).rates(start.model)
+    height_px = stored_height_px(LineFormat.of(start.processor))
+    return Evaluator(lines, start.processor, labels, max_height_px=height_px).rates(start.model)
 
 
 if __name__ == "__main__":

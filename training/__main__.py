@@ -27,7 +27,10 @@ def main(
     ] = None,
     words: Annotated[list[Path] | None, typer.Option(help="Word lists for synthetic lines.")] = None,
     synthetic_lines: Annotated[int, typer.Option(min=1, help="Synthetic lines to draw, once.")] = 150_000,
-    minutes: Annotated[float, typer.Option(min=0.01, help="Minutes to train for, evaluation included.")] = 60.0,
+    minutes: Annotated[
+        float,
+        typer.Option(min=0.01, help="Minutes to train for, evaluation included; a fine-tune evaluates thrice more."),
+    ] = 60.0,
     learning_rate: Annotated[
         float | None, typer.Option(help="Highest learning rate; 1e-3 for a new model, 1e-4 for a checkpoint.")
     ] = None,
@@ -38,7 +41,11 @@ def main(
     real_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of real lines.")] = 0.6,
     mixed_share: Annotated[
         float,
-        typer.Option(min=0.0, max=1.0, help="Share of real lines joined anew from words, if the start has a CTC head."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Share of real lines joined anew from words, if the start is a folder with a CTC head.",
+        ),
     ] = 0.5,
     dropout: Annotated[
         float | None, typer.Option(min=0.0, max=0.9, help="Share of features dropped; none: as the checkpoint says.")

@@ -8,7 +8,7 @@ import torch
 
 from training.augmentation import AugmentationStrength, vary_line
 from training.labels import Labels
-from training.line_images import GreyLine
+from training.line_images import MAX_WIDTH_PX, GreyLine
 from training.line_pixels import LineFormat, padded_width_px, stack_lines
 from training.line_pool import LinePool
 from training.plan import Lesson
@@ -18,7 +18,6 @@ _DRAWN = 256
 #: Share of the batches that get the full width, as the model is served, and of those that get some more padding.
 _FULL_WIDTH_SHARE = 0.12
 _PADDED_SHARE = 0.3
-_IGNORED_MAX_WIDTH_PX = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +85,7 @@ class BatchMaker:
         strength = AugmentationStrength(geometry=lesson.augmentation, ink=lesson.augmentation)
         height_px, max_width_px = self._format.height_px, self._format.width_px
         if not self._format.keeps_aspect:
-            height_px, max_width_px = line.shape[0], _IGNORED_MAX_WIDTH_PX
+            height_px, max_width_px = line.shape[0], MAX_WIDTH_PX
         varied = vary_line(line, rng, strength, height_px=height_px, max_width_px=max_width_px)
         return varied, self._labels.encode(text)[: self._frame.most - 2]
 

@@ -1,4 +1,4 @@
-"""A checkpoint in training: the model, and beside it a CTC head over the encoder's columns, thrown away afterwards."""
+"""A checkpoint in training: the model, and beside it a CTC head over the encoder's columns, not needed to read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812 -- the name that every PyTorch tex
 from safetensors.torch import load_file
 from torch import nn
 from transformers import VisionEncoderDecoderModel
-from transformers.models.trocr.modeling_trocr import TrOCRDecoderLayer
+from transformers.models.trocr.modeling_trocr import TrOCRDecoder, TrOCRDecoderLayer
 
 from training.alignment import align_columns
 from training.batches import Batch
@@ -166,7 +166,7 @@ def set_dropout(model: VisionEncoderDecoderModel, share: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
-        elif isinstance(module, TrOCRDecoderLayer):
+        elif isinstance(module, TrOCRDecoder | TrOCRDecoderLayer):
             module.dropout = share
 
 

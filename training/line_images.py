@@ -11,6 +11,8 @@ from PIL import Image, ImageOps
 from training.samples import LineSample
 
 GreyLine = npt.NDArray[np.uint8]
+#: The widest picture that OpenCV bends.
+MAX_WIDTH_PX = 32_766
 _PAPER = 255
 
 
@@ -26,9 +28,10 @@ def load_line(sample: LineSample, *, max_height_px: int) -> GreyLine:
     """
     page = _page(sample.image)
     line = _cut(page, sample.polygon) if sample.polygon else page
-    if line.shape[0] > max_height_px:
-        width = max(1, round(line.shape[1] * max_height_px / line.shape[0]))
-        line = np.asarray(cv2.resize(line, (width, max_height_px), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    scale = min(max_height_px / line.shape[0], MAX_WIDTH_PX / line.shape[1])
+    if scale < 1:
+        size = (max(1, round(line.shape[1] * scale)), max(1, round(line.shape[0] * scale)))
+        line = np.asarray(cv2.resize(line, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return line
 
 

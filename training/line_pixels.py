@@ -43,6 +43,11 @@ class LineFormat:
         )
 
 
+def stored_height_px(line_format: LineFormat) -> int:
+    """Give how high real lines are kept at most: half as high again as the encoder sees them, and 144 pixels."""
+    return round(min(line_format.height_px, 96) * 1.5)
+
+
 def padded_width_px(lines: Sequence[GreyLine], line_format: LineFormat, *, column_px: int) -> int:
     """Give the least even number of columns, in pixels, that holds all lines; even for symmetrical padding."""
     step = 2 * column_px

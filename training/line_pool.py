@@ -1,6 +1,7 @@
 """The lines of a run: real ones in memory, synthetic ones on disk."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class LinePool:
     def draw(self, lesson: Lesson, rng: np.random.Generator) -> tuple[GreyLine, str]:
         """Draw a line: its pixels, uint8 grey of shape (H, W), and its text."""
         real = self._synthetic is None or rng.random() < lesson.real_share
-        if real and self._mixed and rng.random() < lesson.mixed_share:
+        if real and self._mixed and math.isinf(lesson.max_chars) and rng.random() < lesson.mixed_share:
             return self._mixed.draw(rng)
         if real and self.real:
             index = _draw_short(self._real_order, lesson.max_chars, rng)

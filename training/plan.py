@@ -10,7 +10,7 @@ class TrainingPlan:
 
     #: Seed of weights, order, augmentation and the choice of validation forms.
     seed: int
-    #: The run ends after this many minutes of training, evaluation included.
+    #: The run ends after this many minutes of training, evaluation included; a fine-tune then tries three averages.
     minutes: float
     #: Highest learning rate of AdamW.
     learning_rate: float
@@ -66,7 +66,7 @@ class Lesson:
     max_chars: float
     #: Share of real lines.
     real_share: float
-    #: Share of the real lines that are joined anew from words of several.
+    #: Share of the real lines that are joined anew from words of several, once texts may be of any length.
     mixed_share: float
     #: How far lines are varied, in [0, 1].
     augmentation: float

@@ -18,7 +18,7 @@ from training.fonts import FontFile, find_fonts
 from training.hybrid_reader import CTC_HEAD_FILE, HybridReader, set_dropout
 from training.labels import labels_of
 from training.line_folders import read_corpus
-from training.line_pixels import LineFormat
+from training.line_pixels import LineFormat, stored_height_px
 from training.line_pool import LinePool, lines_digest
 from training.line_store import open_store
 from training.model_card import CardFacts, model_card
@@ -36,8 +36,6 @@ _VALIDATION_SHARE = 0.07
 _MOST_VALIDATION_LINES = 300
 #: Which lines are held back when there are too few forms to hold whole ones back.
 _EVERY_NTH_LINE = 8
-#: Real lines are kept at most this high, in multiples of the encoder's height.
-_STORED_HEIGHTS = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +164,7 @@ def _train_rank(request: RunRequest, lines: Lines, rank: int) -> None:
     if plan.dropout is not None:
         set_dropout(start.model, plan.dropout)
     synthetic = open_store(lines.synthetic) if lines.synthetic else None
-    height_px = round(min(line_format.height_px, 96) * _STORED_HEIGHTS)
+    height_px = stored_height_px(line_format)
     pool = LinePool(lines.train, synthetic, max_height_px=height_px)
     if plan.mixed_share and reader.ctc_head is not None:
         pool.mix(cut_lines(reader, labels, share_of_rank(pool.real, rank, request.processes)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from training.batches import Batch, BatchMaker
@@ -82,7 +83,7 @@ class Trainer:
             return False
         self.state, weights, best = found
         self._keeper.load_state_dict(weights)
-        self._best = best
+        self._best = [weight.to(self._device) for weight in best]
         return True
 
     def run(self, report: Callable[[Progress], None]) -> None:
@@ -102,11 +103,15 @@ class Trainer:
                 rates = self._evaluate()
                 evaluated_at = self.state.minutes
                 over = over or self._agreed(self.state.evaluations_since_best >= self._plan.patience)
-            report(Progress(state=self.state, cross_entropy=smooth[0], ctc=smooth[1], rates=rates))
+            report(self._progress(smooth, rates))
             if over:
                 break
+        final = self._best if self._rank else self._blended(lambda rates: report(self._progress(smooth, rates)))
         self._reader.float()
-        self._keeper.compute_with(self._best if self._rank else self._blended())
+        self._keeper.compute_with(final)
+
+    def _progress(self, losses: npt.NDArray[np.float64], rates: ErrorRates | None) -> Progress:
+        return Progress(state=self.state, cross_entropy=losses[0], ctc=losses[1], rates=rates)
 
     def _batches(self) -> Iterator[Batch]:
         """Make batches without end; a resumed run draws other lines than those it has learnt from."""
@@ -145,7 +150,7 @@ class Trainer:
         save_checkpoint(self._folder, self.state, self._keeper.state_dict(), self._best, self._plan)
         return rates
 
-    def _blended(self) -> list[torch.Tensor]:
+    def _blended(self, tell: Callable[[ErrorRates], None]) -> list[torch.Tensor]:
         """Average the best weights with those of the start, if and as the validation lines are read better by it.
 
         Source:
@@ -159,6 +164,7 @@ class Trainer:
             if rates.cer < self.state.best_cer:
                 self.state.best_cer, self.state.best_wer = rates.cer, rates.wer
                 best, self.start_share = weights, share
+            tell(rates)
         return best
 
     def _agreed(self, wish: bool) -> bool:

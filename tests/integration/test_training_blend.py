@@ -74,7 +74,7 @@ def test_the_share_of_the_start_that_reads_best_is_kept(
     learnt = [weight.detach() + 1 for weight in reader.parameters()]
     trainer._best = [weight.clone() for weight in learnt]
     trainer.state.best_cer = judge.far(learnt)
-    blended = trainer._blended()
+    blended = trainer._blended(lambda _: None)
     assert trainer.start_share == ended
     for weight, after in zip(learnt, blended, strict=True):
         assert torch.allclose(after, weight - ended, atol=1e-5)

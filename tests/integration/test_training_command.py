@@ -81,7 +81,9 @@ def test_a_new_model_is_trained_resumed_and_loaded(tmp_path: Path, lines: Path) 
     assert "SHA-256 over the training lines" in (out / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_model_of_this_command_learns_on_from_the_words_of_its_lines(tmp_path: Path, lines: Path) -> None:
+def test_a_model_of_this_command_learns_on_from_the_words_of_its_lines(
+    tmp_path: Path, lines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = tmp_path / "words"
     words.mkdir()
     for index in range(8):
@@ -90,7 +92,12 @@ def test_a_model_of_this_command_learns_on_from_the_words_of_its_lines(tmp_path:
         image.save(words / f"{index}.png")
         (words / f"{index}.gt.txt").write_text("abc def", encoding="utf-8")
     out = tmp_path / "tuned"
+    cut, dropped = [], []
+    monkeypatch.setattr("training.run.set_dropout", lambda _, share: dropped.append(share))
+    monkeypatch.setattr("training.line_pool.LinePool.mix", lambda _, lines: cut.extend(lines))
     _train(out, words, "--model", str(BUNDLED), "--mixed-share", "1", "--dropout", "0.1")
+    assert {line.words for line in cut} == {("abc", "def")}
+    assert dropped == [0.1]
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "| mixed_share | 1.0 |" in card
     assert "| dropout | 0.1 |" in card

@@ -1,11 +1,18 @@
 """New lines out of the words of real ones."""
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from training.line_pool import LinePool
 from training.mixed_lines import CutLine, MixedLines
+from training.plan import Lesson
+from training.samples import LineSample
 
 #: The grey of each word, by which the test knows it again.
 _GREYS = {"un": 40, "deux": 80, "trois": 120, "quatre": 160}
@@ -27,6 +34,21 @@ def test_a_mixed_line_shows_the_words_that_its_text_says(seed: int) -> None:
     greys = [int(pixels[10, 60 * index + 15]) for index in range(len(text.split(" ")))]
     assert greys == [_GREYS[word] for word in text.split(" ")]
     assert pixels.shape == (20, 60 * len(greys))
+
+
+@pytest.mark.parametrize(
+    ("mixed_share", "max_chars", "mixes"), [(1, math.inf, True), (0, math.inf, False), (1, 16, False)]
+)
+def test_a_pool_draws_mixed_lines_once_texts_may_be_long(
+    tmp_path: Path, mixed_share: float, max_chars: float, mixes: bool
+) -> None:
+    Image.new("L", (60, 20), 255).save(tmp_path / "line.png")
+    sample = LineSample(image=tmp_path / "line.png", text="as it is", page="1", source="drawn")
+    pool = LinePool([sample], None, max_height_px=20)
+    pool.mix([_line(("un",))])
+    lesson = Lesson(max_chars=max_chars, real_share=1, mixed_share=mixed_share, augmentation=0)
+    _, text = pool.draw(lesson, np.random.default_rng(1))
+    assert set(text.split(" ")) == ({"un"} if mixes else {"as", "it", "is"})
 
 
 def test_words_of_several_lines_come_together() -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from transformers import TrOCRConfig, TrOCRForCausalLM, VisionEncoderDecoderModel, ViTConfig, ViTModel
 
 from training.batches import Batch
 from training.hybrid_reader import HybridReader, attend_plainly, set_dropout
@@ -68,3 +69,12 @@ def test_dropout_is_learnt_with_and_leaves_the_configuration_and_the_reading_alo
     reader.eval()
     assert total() == without
     assert reader.model.config.to_dict() == configured
+
+
+def test_a_configured_dropout_can_be_taken_away() -> None:
+    decoder = TrOCRForCausalLM(TrOCRConfig(vocab_size=20, d_model=32, decoder_layers=1, dropout=0.1))
+    encoder = ViTModel(ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, hidden_dropout_prob=0.1))
+    model = VisionEncoderDecoderModel(encoder=encoder, decoder=decoder)
+    set_dropout(model, 0.0)
+    shares = {getattr(module, name, 0.0) for module in model.modules() for name in ("p", "dropout")}
+    assert {share for share in shares if isinstance(share, float)} == {0.0}
