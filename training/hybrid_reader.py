@@ -90,9 +90,9 @@ class HybridReader(nn.Module):
         )
         if self.ctc_head is None:
             return Losses(total=cross_entropy, cross_entropy=cross_entropy, ctc=torch.zeros(()))
-        log_probs = self.ctc_head(states[:, 1:]).float().log_softmax(-1)
+        log_probs = _log_probs(self.ctc_head, states)
         ctc = _ctc(log_probs, batch)
-        middle_ctc = _ctc(self.ctc_head(middle[:, 1:]).float().log_softmax(-1), batch)
+        middle_ctc = _ctc(_log_probs(self.ctc_head, middle), batch)
         guide = _guide(decoded.cross_attentions, log_probs.detach(), batch)
         total = cross_entropy + self.ctc_weight * (ctc + _MIDDLE_CTC_SHARE * middle_ctc) + _GUIDE_WEIGHT * guide
         return Losses(total=total, cross_entropy=cross_entropy, ctc=ctc)
@@ -102,8 +102,7 @@ class HybridReader(nn.Module):
         if self.ctc_head is None:
             raise ValueError("this reader has no CTC head")
         states, _ = self._encode(pixels)
-        log_probs: torch.Tensor = self.ctc_head(states[:, 1:]).float().log_softmax(-1)
-        return log_probs
+        return _log_probs(self.ctc_head, states)
 
     def _encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode uint8 grey (B, H, W); W may be less than the full width when patches are columns.
@@ -179,6 +178,12 @@ def _corrupted(tokens: torch.Tensor, share: float, *, vocabulary: int) -> torch.
     chosen = torch.rand(tokens.shape, device=tokens.device) < share
     chosen[:, 0] = False
     return torch.where(chosen, torch.randint_like(tokens, vocabulary), tokens)
+
+
+def _log_probs(ctc_head: nn.Linear, states: torch.Tensor) -> torch.Tensor:
+    """Read the columns of encoder states (B, 1 + T, D): float32 of shape (B, T, V)."""
+    log_probs: torch.Tensor = ctc_head(states[:, 1:]).float().log_softmax(-1)
+    return log_probs
 
 
 def _ctc(log_probs: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -29,10 +29,13 @@ def load_line(sample: LineSample, *, max_height_px: int) -> GreyLine:
     page = _page(sample.image)
     line = _cut(page, sample.polygon) if sample.polygon else page
     scale = min(max_height_px / line.shape[0], MAX_WIDTH_PX / line.shape[1])
-    if scale < 1:
-        size = (max(1, round(line.shape[1] * scale)), max(1, round(line.shape[0] * scale)))
-        line = np.asarray(cv2.resize(line, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return line
+    return scaled(line, scale) if scale < 1 else line
+
+
+def scaled(line: GreyLine, scale: float) -> GreyLine:
+    """Scale a line, uint8 grey of shape (H, W), to at least one pixel each way."""
+    size = (max(1, round(line.shape[1] * scale)), max(1, round(line.shape[0] * scale)))
+    return np.asarray(cv2.resize(line, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -11,7 +10,7 @@ import torch
 from training.alignment import align_columns
 from training.hybrid_reader import HybridReader
 from training.labels import Labels
-from training.line_images import GreyLine
+from training.line_images import GreyLine, scaled
 from training.line_pixels import LineFormat, padded_width_px, stack_lines
 from training.mixed_lines import CutLine
 
@@ -49,17 +48,17 @@ def cut_lines(reader: HybridReader, labels: Labels, lines: Sequence[tuple[GreyLi
 
 def _word_edges(reader: HybridReader, labels: Labels, lines: Sequence[tuple[GreyLine, str]]) -> list[tuple[int, ...]]:
     """Give the edges of the words of each line, empty where they are not known."""
-    scaled = [_scaled(pixels, reader.line_format) for pixels, _ in lines]
-    width_px = padded_width_px(scaled, reader.line_format, column_px=reader.column_px)
+    as_encoded = [_as_encoded(pixels, reader.line_format) for pixels, _ in lines]
+    width_px = padded_width_px(as_encoded, reader.line_format, column_px=reader.column_px)
     ids = [labels.encode(text) for _, text in lines]
     tokens = np.zeros((len(lines), max(1, *map(len, ids))), dtype=np.int64)
     for row, known in zip(tokens, ids, strict=True):
         row[: len(known)] = known
-    pixels = stack_lines(scaled, reader.line_format, width_px=width_px)
+    pixels = stack_lines(as_encoded, reader.line_format, width_px=width_px)
     log_probs = reader.ctc_log_probs(pixels.to(next(reader.parameters()).device))
     columns = align_columns(log_probs.cpu().numpy(), tokens, np.array([len(known) for known in ids]))
     edges = []
-    for (line, text), known, row, small in zip(lines, ids, columns, scaled, strict=True):
+    for (line, text), known, row, small in zip(lines, ids, columns, as_encoded, strict=True):
         left_px = (width_px - small.shape[1]) // 2
         middles_px = ((row + 0.5) * reader.column_px - left_px) * line.shape[1] / small.shape[1]
         is_aligned = len(known) == len(text) > 0 and row[0] >= 0
@@ -67,12 +66,10 @@ def _word_edges(reader: HybridReader, labels: Labels, lines: Sequence[tuple[Grey
     return edges
 
 
-def _scaled(line: GreyLine, line_format: LineFormat) -> GreyLine:
+def _as_encoded(line: GreyLine, line_format: LineFormat) -> GreyLine:
     """Bring a line to the size in which the encoder sees it."""
     height, width = line.shape
-    scale = min(line_format.height_px / height, line_format.width_px / width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(line, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return scaled(line, min(line_format.height_px / height, line_format.width_px / width))
 
 
 def _edges(pixels: GreyLine, text: str, middles_px: npt.NDArray[np.float64]) -> tuple[int, ...]:

@@ -87,7 +87,7 @@ def _expire_jobs() -> None:
 
 
 def _expire_files() -> None:
-    # The same again.
+    # Here, too, accounts are locked from the first on again.
     with transaction() as connection:
         expired = files.expire(connection)
     files.delete_bytes(expired)

@@ -7,16 +7,10 @@ import pytest
 import torch
 from transformers import VisionEncoderDecoderModel
 
+from tests.small_reader import small_reader
 from training.error_rates import ErrorRates
-from training.hybrid_reader import HybridReader
-from training.line_pixels import LineFormat
-from training.new_model import ModelShape, new_model, new_processor
 from training.plan import TrainingPlan
 from training.trainer import Trainer
-
-_SHAPE = ModelShape(
-    height_px=16, width_px=96, column_px=4, width=32, encoder_layers=2, decoder_layers=1, heads=2, max_tokens=12
-)
 
 
 class _Judge:
@@ -57,9 +51,7 @@ _PLAN = TrainingPlan(
 def test_the_share_of_the_start_that_reads_best_is_kept(
     tmp_path: Path, fine_tunes: bool, liked_share: float, ended: float
 ) -> None:
-    processor = new_processor(_SHAPE)
-    model = new_model(_SHAPE, vocabulary=len(processor.tokenizer))
-    reader = HybridReader(model, LineFormat.of(processor), ctc_weight=0.0)
+    reader = small_reader(ctc_weight=0.0)
     judge = _Judge([weight.detach() + 1 - liked_share for weight in reader.parameters()])
     trainer = Trainer(
         reader,

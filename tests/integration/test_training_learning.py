@@ -4,22 +4,9 @@ import copy
 
 import torch
 
+from tests.small_reader import small_reader
 from training.batches import Batch
-from training.hybrid_reader import HybridReader
-from training.line_pixels import LineFormat
-from training.new_model import ModelShape, new_model, new_processor
 from training.optimizer import WeightKeeper
-
-_SHAPE = ModelShape(
-    height_px=16, width_px=96, column_px=4, width=32, encoder_layers=2, decoder_layers=1, heads=2, max_tokens=12
-)
-
-
-def _reader() -> HybridReader:
-    torch.manual_seed(1)
-    processor = new_processor(_SHAPE)
-    model = new_model(_SHAPE, vocabulary=len(processor.tokenizer))
-    return HybridReader(model, LineFormat.of(processor), ctc_weight=0.5)
 
 
 def _batch(width_px: int) -> Batch:
@@ -30,7 +17,7 @@ def _batch(width_px: int) -> Batch:
 
 
 def test_learning_lowers_the_loss() -> None:
-    reader = _reader()
+    reader = small_reader()
     keeper = WeightKeeper(reader, compute_dtype=torch.float32)
     costs = []
     for step in range(12):
@@ -42,7 +29,7 @@ def test_learning_lowers_the_loss() -> None:
 
 
 def test_a_resumed_keeper_goes_on_as_the_first_would_have() -> None:
-    reader, other = _reader(), _reader()
+    reader, other = small_reader(), small_reader()
     keeper, resumed = (WeightKeeper(part, compute_dtype=torch.float32) for part in (reader, other))
     gradient = torch.ones(sum(weight.numel() for weight in keeper.weights))
     keeper.step(gradient, learning_rate=1e-3, steps_done=0)

@@ -5,26 +5,14 @@ from typing import Any
 import torch
 from transformers import TrOCRConfig, TrOCRForCausalLM, VisionEncoderDecoderModel, ViTConfig, ViTModel
 
+from tests.small_reader import small_reader
 from training.batches import Batch
-from training.hybrid_reader import HybridReader, attend_plainly, set_dropout
-from training.line_pixels import LineFormat
-from training.new_model import ModelShape, new_model, new_processor
+from training.hybrid_reader import attend_plainly, set_dropout
 from training.optimizer import _orthogonal
-
-_SHAPE = ModelShape(
-    height_px=16, width_px=96, column_px=4, width=32, encoder_layers=2, decoder_layers=1, heads=2, max_tokens=12
-)
-
-
-def _reader() -> HybridReader:
-    torch.manual_seed(1)
-    processor = new_processor(_SHAPE)
-    model = new_model(_SHAPE, vocabulary=len(processor.tokenizer))
-    return HybridReader(model, LineFormat.of(processor), ctc_weight=0.5)
 
 
 def test_a_narrow_line_is_embedded_as_the_middle_of_a_padded_one() -> None:
-    reader = _reader()
+    reader = small_reader()
     values = torch.randn(1, 16, 40)
     padded = torch.nn.functional.pad(values, (28, 28))
     encoder: Any = reader.model.encoder
@@ -41,7 +29,7 @@ def test_directions_are_made_nearly_orthogonal() -> None:
 
 
 def test_columns_start_out_looking_at_their_neighbours() -> None:
-    reader = _reader()
+    reader = small_reader()
     attend_plainly(reader.model)
     encoder: Any = reader.model.encoder
     pixels = torch.zeros(1, 3, 16, 96)
@@ -52,7 +40,7 @@ def test_columns_start_out_looking_at_their_neighbours() -> None:
 
 
 def test_dropout_is_learnt_with_and_leaves_the_configuration_and_the_reading_alone() -> None:
-    reader = _reader()
+    reader = small_reader()
     configured = reader.model.config.to_dict()
     pixels = torch.zeros(1, 16, 48, dtype=torch.uint8)
     pixels[:, 4:12, 10:30] = 200
