@@ -31,7 +31,7 @@ from training.labels import labels_of
 from training.line_folders import read_corpus
 from training.line_pixels import LineFormat, stored_height_px
 from training.samples import LineSample, form_of
-from training.start import starting_point
+from training.start import checkpoint_folder, starting_point
 
 _EVERY_NTH_IS_READ = 3
 
@@ -109,7 +109,7 @@ def _fine_tuned(form: str, lines: Sequence[LineSample], *, model: str, minutes: 
 
 
 def _rates(model: str, lines: Sequence[LineSample]) -> ErrorRates:
-    start = starting_point(model)
+    start = starting_point(checkpoint_folder(model))
     labels = labels_of(start.processor.tokenizer, start.folder)
     height_px = stored_height_px(LineFormat.of(start.processor))
     return Evaluator(lines, start.processor, labels, max_height_px=height_px).rates(start.model)

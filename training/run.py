@@ -15,7 +15,7 @@ from training.batches import BatchMaker
 from training.evaluation import Evaluator
 from training.export import equalize_channels, export_model, keep_sentencepiece
 from training.fonts import FontFile, find_fonts
-from training.hybrid_reader import CTC_HEAD_FILE, HybridReader, set_dropout
+from training.hybrid_reader import HybridReader, set_dropout
 from training.labels import labels_of
 from training.line_folders import read_corpus
 from training.line_pixels import LineFormat, stored_height_px
@@ -25,73 +25,18 @@ from training.model_card import CardFacts, model_card
 from training.plan import TrainingPlan
 from training.processes import run_processes, share_of_rank
 from training.progress import showing_progress
+from training.run_request import RunRequest
 from training.samples import LineSample, split_by_form
-from training.start import starting_point
+from training.start import checkpoint_folder, starting_point
 from training.synthetic_store import draw_synthetic
+from training.texts import read_text_lines
 from training.trainer import Trainer
 from training.word_cuts import cut_lines
 
-_CTC_WEIGHT = 0.7
 _VALIDATION_SHARE = 0.07
 _MOST_VALIDATION_LINES = 300
 #: Which lines are held back when there are too few forms to hold whole ones back.
 _EVERY_NTH_LINE = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRequest:
-    """The options of the command, as `training/__main__.py` explains them."""
-
-    out: Path
-    data: tuple[Path, ...]
-    model: str | None
-    validation: tuple[Path, ...]
-    fonts: tuple[Path, ...]
-    words: tuple[Path, ...]
-    synthetic_lines: int
-    minutes: float
-    learning_rate: float | None
-    ctc_weight: float | None
-    real_share: float
-    mixed_share: float
-    dropout: float | None
-    augmentation: float
-    batch_tokens: int
-    short_lines: int | None
-    evaluate_minutes: float | None
-    patience: int
-    processes: int
-    device: str
-    seed: int
-    resume: bool
-
-    @property
-    def state_folder(self) -> Path:
-        """Where checkpoints and synthetic lines are kept."""
-        return self.out.with_name(self.out.name + ".state")
-
-    @property
-    def plan(self) -> TrainingPlan:
-        """The settings, with what depends on whether the model is new."""
-        new = self.model is None
-        has_learnt_head = not new and (Path(self.model or "") / CTC_HEAD_FILE).is_file()
-        ctc_weight = _CTC_WEIGHT * (new or has_learnt_head) if self.ctc_weight is None else self.ctc_weight
-        return TrainingPlan(
-            seed=self.seed,
-            minutes=self.minutes,
-            learning_rate=self.learning_rate or (1e-3 if new else 1e-4),
-            warmup_steps=100 if new else 20,
-            batch_tokens=self.batch_tokens,
-            ctc_weight=ctc_weight,
-            real_share=self.real_share,
-            mixed_share=self.mixed_share if has_learnt_head and ctc_weight else 0.0,
-            dropout=self.dropout,
-            augmentation=self.augmentation,
-            short_lines=(60_000 if new else 0) if self.short_lines is None else self.short_lines,
-            corruption=0.05 if new else 0.15,
-            evaluate_minutes=self.evaluate_minutes or min(5.0, self.minutes / 10),
-            patience=self.patience,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +53,15 @@ class Lines:
 
 
 def train(request: RunRequest) -> None:
-    """Run the whole training, in one process or several."""
+    """Run the whole training, in one process or several.
+
+    Raises:
+        UnreadableCorpus: A corpus holds no lines with texts.
+        CheckpointNotFound: The model to start from is nowhere.
+    """
+    start_folder = checkpoint_folder(request.model) if request.model is not None else None
     lines = _gather(request)
-    run_processes(partial(_train_rank, request, lines), request.processes)
+    run_processes(partial(_train_rank, request, start_folder, lines), request.processes)
 
 
 def _gather(request: RunRequest) -> Lines:
@@ -131,8 +82,8 @@ def _gather(request: RunRequest) -> Lines:
     synthetic = draw_synthetic(
         request.state_folder / "synthetic",
         fonts,
-        [sample.text for sample in kept],
-        request.words,
+        [*(sample.text for sample in kept), *read_text_lines(request.texts)],
+        read_text_lines(request.words),
         lines=request.synthetic_lines,
         seed=request.seed,
     )
@@ -151,12 +102,12 @@ def _spread(samples: Sequence[LineSample], most: int) -> list[LineSample]:
     return list(samples[::step])
 
 
-def _train_rank(request: RunRequest, lines: Lines, rank: int) -> None:
+def _train_rank(request: RunRequest, start_folder: Path | None, lines: Lines, rank: int) -> None:
     """Do one process's part; rank 0 shows progress and writes the model."""
     torch.manual_seed(request.seed)
     torch.set_flush_denormal(True)
-    plan, device = request.plan, _device(request.device)
-    start = starting_point(request.model)
+    plan, device = request.plan(start_folder), _device(request.device)
+    start = starting_point(start_folder)
     line_format = LineFormat.of(start.processor)
     labels = labels_of(start.processor.tokenizer, start.folder)
     reader = HybridReader(start.model, line_format, ctc_weight=plan.ctc_weight)
@@ -167,7 +118,8 @@ def _train_rank(request: RunRequest, lines: Lines, rank: int) -> None:
     height_px = stored_height_px(line_format)
     pool = LinePool(lines.train, synthetic, max_height_px=height_px)
     if plan.mixed_share and reader.ctc_head is not None:
-        pool.mix(cut_lines(reader, labels, share_of_rank(pool.real, rank, request.processes)))
+        own = share_of_rank(pool.real, rank, request.processes)
+        pool.mix(cut_lines(reader, labels, own, shows_progress=rank == 0))
     trainer = Trainer(
         reader,
         BatchMaker(pool, labels, start.frame, line_format, column_px=reader.column_px),
@@ -185,7 +137,7 @@ def _train_rank(request: RunRequest, lines: Lines, rank: int) -> None:
     if rank == 0:
         if request.model is None:
             equalize_channels(start.model)
-        card = model_card(_facts(request, lines, trainer, start.model.num_parameters(), device))
+        card = model_card(_facts(request, plan, lines, trainer, start.model.num_parameters(), device))
         export_model(reader.cpu(), start.processor, request.out, card)
         keep_sentencepiece(start.folder, request.out)
 
@@ -196,7 +148,9 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _facts(request: RunRequest, lines: Lines, trainer: Trainer, parameters: int, device: torch.device) -> CardFacts:
+def _facts(
+    request: RunRequest, plan: TrainingPlan, lines: Lines, trainer: Trainer, parameters: int, device: torch.device
+) -> CardFacts:
     trained, held = (Counter(sample.source for sample in part) for part in (lines.train, lines.held_back))
     return CardFacts(
         name=request.out.name,
@@ -208,7 +162,7 @@ def _facts(request: RunRequest, lines: Lines, trainer: Trainer, parameters: int,
         validation=lines.choice,
         synthetic_lines=len(open_store(lines.synthetic)) if lines.synthetic else 0,
         fonts=lines.fonts,
-        plan=request.plan,
+        plan=plan,
         state=trainer.state,
         start_share=trainer.start_share,
         device=f"{request.processes} x {device.type}",

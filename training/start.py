@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import TrOCRProcessor, VisionEncoderDecoderModel
 
 from training.batches import TokenFrame
@@ -19,6 +20,10 @@ _POSITION_OFFSET = 2
 _MOST_TOKENS = 128
 
 
+class CheckpointNotFound(ValueError):
+    """There is no such checkpoint, neither as a folder nor on the hub or in its cache."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StartingPoint:
     """A model with what belongs to it, float32 on the CPU."""
@@ -30,23 +35,40 @@ class StartingPoint:
     folder: Path
 
 
-def starting_point(checkpoint: str | None) -> StartingPoint:
-    """Load a checkpoint (a folder, or a hub id from the hub or its cache), or make a new model."""
+def checkpoint_folder(checkpoint: str) -> Path:
+    """Find a checkpoint's folder: the path itself, or the hub's cache, into which a hub id is fetched once.
+
+    Raises:
+        CheckpointNotFound: It is no folder, and the hub and its cache have none of that id.
+    """
+    if Path(checkpoint).is_dir():
+        return Path(checkpoint)
+    try:
+        return Path(snapshot_download(checkpoint, allow_patterns=list(_CHECKPOINT_FILES)))
+    except HFValidationError as error:
+        raise CheckpointNotFound(f"{checkpoint} is no folder, and cannot be the id of a hub repository") from error
+    except LocalEntryNotFoundError as error:
+        raise CheckpointNotFound(
+            f"{checkpoint} is no folder, is not in the hub's local cache, and the hub cannot be reached"
+        ) from error
+    except HfHubHTTPError as error:
+        raise CheckpointNotFound(f"the hub has no {checkpoint}, or wants a login (HF_TOKEN): {error}") from error
+
+
+def starting_point(checkpoint: Path | None) -> StartingPoint:
+    """Load a checkpoint's folder, or make a new model."""
     if checkpoint is None:
         shape = ModelShape()
         processor = new_processor(shape)
-        model, folder = new_model(shape, vocabulary=len(processor.tokenizer)), Path()
+        model = new_model(shape, vocabulary=len(processor.tokenizer))
     else:
-        folder = Path(checkpoint)
-        if not folder.is_dir():
-            folder = Path(snapshot_download(checkpoint, allow_patterns=list(_CHECKPOINT_FILES)))
-        processor = TrOCRProcessor.from_pretrained(folder)
-        model = VisionEncoderDecoderModel.from_pretrained(folder, dtype=torch.float32)
+        processor = TrOCRProcessor.from_pretrained(checkpoint)
+        model = VisionEncoderDecoderModel.from_pretrained(checkpoint, dtype=torch.float32)
     frame = _frame(model, processor)
     set_generation(model, start=frame.start, pad=frame.pad, eos=frame.end, max_new_tokens=frame.most - 1)
     if column_px(model):
         attend_plainly(model)
-    return StartingPoint(model=model, processor=processor, frame=frame, folder=folder)
+    return StartingPoint(model=model, processor=processor, frame=frame, folder=checkpoint or Path())
 
 
 def _frame(model: VisionEncoderDecoderModel, processor: TrOCRProcessor) -> TokenFrame:

@@ -12,7 +12,7 @@ from rich.progress import track
 from training.fonts import FontFile
 from training.line_store import write_store
 from training.synthesis import LineSynthesizer
-from training.texts import TextSource, read_words
+from training.texts import TextSource
 
 _HEIGHT_PX = 48
 _MAX_WIDTH_PX = 960
@@ -24,8 +24,8 @@ _SHARES = (0.3, 0.4, 0.3)
 def draw_synthetic(
     folder: Path,
     fonts: Sequence[FontFile],
-    transcriptions: Sequence[str],
-    word_lists: Sequence[Path],
+    running_text: Sequence[str],
+    words: Sequence[str],
     *,
     lines: int,
     seed: int,
@@ -36,11 +36,10 @@ def draw_synthetic(
     """
     if not fonts:
         return None
-    words = read_words(word_lists)
-    key = repr((seed, lines, [font.name for font in fonts], list(transcriptions), words))
+    key = repr((seed, lines, [font.name for font in fonts], list(running_text), list(words)))
     chosen = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
     if not (chosen / "lines.json").is_file():
-        texts = TextSource(transcriptions, words)
+        texts = TextSource(running_text, words)
         synthesizer = LineSynthesizer(fonts, texts, height_px=_HEIGHT_PX, max_width_px=_MAX_WIDTH_PX)
         write_store(chosen, _drawn(synthesizer, lines, seed), height_px=_HEIGHT_PX)
     return chosen

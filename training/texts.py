@@ -14,28 +14,28 @@ _MONTHS = (
 
 
 class TextSource:
-    """Draws texts of a wanted length from transcriptions and word lists."""
+    """Draws texts of a wanted length from running text and word lists."""
 
-    def __init__(self, transcriptions: Sequence[str], words: Sequence[str]) -> None:
+    def __init__(self, running_text: Sequence[str], words: Sequence[str]) -> None:
         """Keep what to draw from.
 
         Args:
-            transcriptions: Lines of the training set; never of a test set.
+            running_text: Lines or paragraphs: transcriptions of the training set, never of a test set, and other prose.
             words: Dictionary words, any case.
         """
-        self._running = [line.split() for line in transcriptions if line]
+        self._running = [text for text in running_text if text.strip()]
         self._words = list(words)
 
     def draw(self, rng: random.Random, *, max_chars: int) -> str:
         """Draw a text of 1 to `max_chars` characters: running text, dictionary words or figures."""
         kind = rng.random()
         wanted = rng.randint(max(1, max_chars // 4), max_chars)
-        if kind < 0.55 and self._running:
-            text = self._from_running_text(rng, wanted)
-        elif kind < 0.92 and self._words:
-            text = self._from_words(rng, wanted)
-        else:
+        if kind >= 0.92 or not (self._running or self._words):
             text = _figures(rng, wanted)
+        elif self._running and (kind < 0.55 or not self._words):
+            text = self._from_running_text(rng, wanted)
+        else:
+            text = self._from_words(rng, wanted)
         if rng.random() < 0.06:
             text = text.upper()
         return text[:max_chars].strip() or "a"
@@ -43,8 +43,8 @@ class TextSource:
     def _from_running_text(self, rng: random.Random, wanted: int) -> str:
         taken: list[str] = []
         while len(" ".join(taken)) < wanted:
-            line = rng.choice(self._running)
-            taken += line[rng.randrange(len(line)) :]
+            words = rng.choice(self._running).split()
+            taken += words[rng.randrange(len(words)) :]
         return _whole_words(taken, wanted)
 
     def _from_words(self, rng: random.Random, wanted: int) -> str:
@@ -91,11 +91,11 @@ def _figures(rng: random.Random, wanted: int) -> str:
     return text if len(text) <= max(wanted, 4) else text[: max(wanted, 1)].strip()
 
 
-def read_words(files: Sequence[Path]) -> list[str]:
-    """Read word lists (one word a line, UTF-8), each word once, in order."""
-    words: dict[str, None] = {}
+def read_text_lines(files: Sequence[Path]) -> list[str]:
+    """Read word lists or running text (UTF-8): the lines that are not blank, each once, in order."""
+    lines: dict[str, None] = {}
     for file in files:
         for line in file.read_text(encoding="utf-8").splitlines():
             if line.strip():
-                words[line.strip()] = None
-    return list(words)
+                lines[line.strip()] = None
+    return list(lines)

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.progress import track
 
 from training.alignment import align_columns
 from training.hybrid_reader import HybridReader
@@ -20,13 +21,16 @@ _GAP_HEIGHTS = 0.12
 
 
 @torch.no_grad()
-def cut_lines(reader: HybridReader, labels: Labels, lines: Sequence[tuple[GreyLine, str]]) -> list[CutLine]:
+def cut_lines(
+    reader: HybridReader, labels: Labels, lines: Sequence[tuple[GreyLine, str]], *, shows_progress: bool = False
+) -> list[CutLine]:
     """Cut lines at their spaces.
 
     Args:
         reader: A reader with a CTC head that has learnt.
         labels: Its labels.
         lines: uint8 grey of shape (H, W), and what stands there.
+        shows_progress: Whether to show a bar, since some thousand lines take a minute.
 
     Returns:
         The lines that could be cut, in their order. Left out are those with characters that have no label, with more
@@ -36,7 +40,8 @@ def cut_lines(reader: HybridReader, labels: Labels, lines: Sequence[tuple[GreyLi
     reader.eval()
     order = sorted(range(len(lines)), key=lambda index: lines[index][0].shape[1] / lines[index][0].shape[0])
     cut: dict[int, CutLine] = {}
-    for first in range(0, len(order), _LINES_AT_ONCE):
+    starts = range(0, len(order), _LINES_AT_ONCE)
+    for first in track(starts, description="cutting words", transient=True, disable=not shows_progress):
         chosen = order[first : first + _LINES_AT_ONCE]
         for index, edges in zip(chosen, _word_edges(reader, labels, [lines[index] for index in chosen]), strict=True):
             if edges:

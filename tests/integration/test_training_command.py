@@ -26,6 +26,7 @@ from tests.trocr_models import BUNDLED
 from tests.waiting import wait_until
 from training.__main__ import app
 from training.labels import character_tokenizer
+from training.line_store import open_store
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -103,6 +104,27 @@ def test_a_model_of_this_command_learns_on_from_the_words_of_its_lines(
     assert "| dropout | 0.1 |" in card
     _train(tmp_path / "new", lines)
     assert "| mixed_share | 0.0 |" in (tmp_path / "new" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [(["--model", "./nowhere"], "is no folder"), (["--fonts", "./nowhere"], "does not exist"), ([], "no TSV")],
+)
+def test_what_cannot_be_read_is_said_without_a_traceback(tmp_path: Path, options: list[str], complaint: str) -> None:
+    result = CliRunner().invoke(app, [str(tmp_path / "model"), "--data", str(tmp_path), *options])
+    assert result.exit_code == 2
+    assert complaint in " ".join(result.output.replace("\N{BOX DRAWINGS LIGHT VERTICAL}", " ").split())
+
+
+def test_synthetic_lines_say_what_the_given_texts_say(tmp_path: Path, lines: Path) -> None:
+    (tmp_path / "texts.txt").write_text("zzz zzz zzz zzz zzz zzz zzz zzz\n" * 3, encoding="utf-8")
+    font = ImageFont.load_default(20)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    (tmp_path / "hand.ttf").write_bytes(font.font_bytes)
+    texts = ["--texts", str(tmp_path / "texts.txt"), "--fonts", str(tmp_path), "--synthetic-lines", "60"]
+    _train(tmp_path / "model", lines, *texts)
+    (drawn,) = (tmp_path / "model.state" / "synthetic").iterdir()
+    assert sum("zz" in text.lower() for text in open_store(drawn).texts) > 3
 
 
 def test_all_processes_end_with_the_command(tmp_path: Path, lines: Path) -> None:

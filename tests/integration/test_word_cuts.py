@@ -19,7 +19,7 @@ _TEXT = "Dear Sir, we have the letter"
 
 @pytest.fixture(scope="module")
 def reader() -> tuple[HybridReader, Labels]:
-    start = starting_point(str(BUNDLED))
+    start = starting_point(BUNDLED)
     reader = HybridReader(start.model, LineFormat.of(start.processor), ctc_weight=0.5)
     reader.load_ctc_head(start.folder)
     return reader, labels_of(start.processor.tokenizer, start.folder)

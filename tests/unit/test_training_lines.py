@@ -16,7 +16,7 @@ from training.line_pixels import LineFormat, normalized, padded_width_px, stack_
 from training.line_store import open_store, write_store
 from training.new_model import ModelShape, new_processor
 from training.synthesis import LineSynthesizer
-from training.texts import TextSource
+from training.texts import TextSource, read_text_lines
 
 _SHAPE = ModelShape(height_px=16, width_px=96, column_px=4)
 
@@ -58,6 +58,19 @@ def test_the_same_seed_draws_the_same_lines(font: FontFile) -> None:
 def test_a_drawn_text_is_never_too_long_nor_empty(seed: int, max_chars: int) -> None:
     texts = TextSource(["les compétitions nationales et les matchs"], ["aujourd'hui", "zèle"])
     assert 1 <= len(texts.draw(random.Random(seed), max_chars=max_chars)) <= max_chars
+
+
+def test_without_word_lists_texts_are_prose_but_for_some_figures() -> None:
+    texts, rng = TextSource(["un homme de bien"], []), random.Random(1)
+    drawn = [texts.draw(rng, max_chars=30).lower() for _ in range(200)]
+    prose = [text for text in drawn if set(text.split()) <= {"un", "homme", "de", "bien", "u", "h", "hom"}]
+    assert 160 < len(prose) < 200
+
+
+def test_files_of_texts_are_read_line_by_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Il était une fois.\n\n  Une autre. \n", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("Il était une fois.\nFin\n", encoding="utf-8")
+    assert read_text_lines([tmp_path / "a.txt", tmp_path / "b.txt"]) == ["Il était une fois.", "Une autre.", "Fin"]
 
 
 def test_a_store_gives_back_what_was_put_in(tmp_path: Path) -> None:
