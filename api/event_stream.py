@@ -14,8 +14,9 @@ from api.waiting import Watch, job_waits
 from core.accounts import Caller
 from core.database import looking
 from core.errors import Gone
+from core.image_views import ErrorView
 from core.job_events import EventKind, EventView, events_after
-from core.job_views import ErrorView, job_version
+from core.job_views import job_version
 
 #: A comment so often keeps proxies from closing a silent stream, and finds out that the client has gone.
 _KEEP_ALIVE_S = 15.0

@@ -22,7 +22,8 @@ from api.waiting import job_waits
 from core import idempotency, jobs
 from core.database import looking, transaction
 from core.idempotency import Earlier, Once
-from core.job_views import JobFilter, JobView, image_page, job_view, list_jobs
+from core.job_lists import JobFilter, list_jobs
+from core.job_views import JobView, image_page, job_view
 from core.prices import held_lines
 from core.quotes import quote
 from core.receipts import receipt

@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BaseModel, Field
 from api.pages import Page
 from core.amounts import CREDIT_MICRO
 from core.credits import Credit
-from core.job_views import ErrorView, ImageView, JobView
+from core.image_views import ErrorView, ImageView
+from core.job_views import JobView
 from core.transcript import Line
 
 PriorityName = Literal["interactive", "normal", "bulk"]

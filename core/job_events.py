@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, select, text
 
-from core.job_views import line_of
+from core.image_views import line_of
 from core.states import Status
 from core.tables import ImageRow, JobEventRow, LineRow
 from core.transcript import Line

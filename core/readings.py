@@ -8,7 +8,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from core.accounts import Caller
-from core.job_views import ImageView, all_images, job_row
+from core.image_views import ImageView, image_views
+from core.job_views import job_row
 from core.states import Status
 from core.transcript import Flag, Line, Token, rows_of
 
@@ -92,5 +93,5 @@ def reading(connection: Connection, caller: Caller, job_id: str) -> Reading:
         finished_at=row.finished_at,
         metadata=row.caller_metadata,
         line_price_micro=row.line_price_micro,
-        images=all_images(connection, job_id),
+        images=image_views(connection, job_id),
     )

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, and_, insert, or_, select
 from core.amounts import credits_of
 from core.database import any_of
 from core.ids import new_id
-from core.job_views import ErrorView, first_errors
+from core.image_views import ErrorView, first_errors
 from core.settings import settings
 from core.states import Status
 from core.tables import BatchRow, JobRow, WebhookDeliveryRow, WebhookEndpointRow

@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 from core import claims, job_files, outcomes
 from core.database import transaction
 from core.errors import AlreadyFinished, Gone, InsufficientCredits, NotFound, Unavailable
-from core.job_views import job_view, list_jobs
+from core.job_lists import list_jobs
+from core.job_views import job_view
 from core.jobs import cancel, delete_job
 from core.queue import waiting_tickets
 from core.settings import settings
