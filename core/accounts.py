@@ -13,11 +13,11 @@ from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, u
 from sqlalchemy.dialects.postgresql import insert as insert_or_skip
 
 from core import credits
+from core.account_tables import AccountRow, KeyRow
 from core.amounts import CREDIT_MICRO
 from core.errors import InvalidApiKey, NotFound
 from core.ids import new_id
 from core.settings import settings
-from core.tables import AccountRow, KeyRow
 
 _KEY_PREFIX = "ink_"
 _KEY_BYTES = 32

@@ -16,10 +16,10 @@ from core.claims import count_ahead, oldest_waiting
 from core.database import looking
 from core.errors import QueueFull, RateLimited
 from core.ids import made_at
+from core.job_tables import JobRow
 from core.settings import settings
 from core.states import Priority
 from core.stored_bytes import count_for_account, count_for_key, stored_now
-from core.tables import JobRow
 
 #: A queue is looked at so often at most, by each process: the limits are far coarser than what changes meanwhile.
 _LOOK_EVERY_S = 1.0

@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, exists, func, insert, select, update
 
 from core import batches
+from core.batch_tables import BatchRequestRow, BatchRow
 from core.batches import Batch
 from core.database import transaction
+from core.job_tables import ImageRow, JobRow
 from core.states import Status
-from core.tables import BatchRequestRow, BatchRow, ImageRow, JobRow
 
 #: Requests that are held in memory while files are written: about those that were submitted together.
 _PAGE = 64

@@ -12,11 +12,11 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, upd
 
 from core import credits, files, webhooks
 from core.accounts import Caller
+from core.batch_tables import BatchRow
 from core.errors import AlreadyFinished, MalformedRequest, NotFound, TooManyBatches, Unavailable
 from core.ids import new_id
 from core.origin import Origin
 from core.settings import settings
-from core.tables import BatchRow
 
 #: What a file that is a batch's input was uploaded for.
 INPUT_PURPOSE = "batch"

@@ -11,11 +11,11 @@ from sqlalchemy import Connection, Row, func, select, text, tuple_, update
 
 from core import job_events, notices, webhooks
 from core.database import looking, transaction
+from core.job_tables import ImageRow
 from core.locks import lock_jobs
 from core.origin import Origin
 from core.reading_options import ReadingOptions
 from core.states import Mode, Priority, Status
-from core.tables import ImageRow
 
 _log = structlog.get_logger(__name__)
 

@@ -15,11 +15,12 @@ from enum import StrEnum
 from sqlalchemy import BigInteger, Connection, bindparam, exists, insert, select, update
 
 from core import grants, key_totals, low_credits
+from core.account_tables import AccountRow
 from core.amounts import credits_of
+from core.credit_tables import GrantRow, LedgerRow
 from core.database import looking, transaction
 from core.errors import InsufficientCredits, NotFound
 from core.grants import Payment, Terms
-from core.tables import AccountRow, GrantRow, LedgerRow
 
 
 class EntryKind(StrEnum):

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, exists, func, select, update
 
 from core import job_events
 from core.job_events import EventKind, Happened
+from core.job_tables import ImageRow, JobRow
 from core.jobs import end_unfinished, release
 from core.states import Status
-from core.tables import ImageRow, JobRow
 
 #: Jobs that one round ends.
 _MOST_A_ROUND = 100

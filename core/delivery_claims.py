@@ -17,13 +17,13 @@ from sqlalchemy import Connection, func, insert, select, text, tuple_, update
 from core.database import looking, transaction
 from core.origin import Origin
 from core.settings import settings
-from core.tables import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 from core.webhook_bodies import body, fitting, job_text
 from core.webhook_deliveries import DeliveryStatus
 from core.webhook_endpoints import disable
 from core.webhook_events import EventType
 from core.webhook_schedule import dead_after, next_delay
 from core.webhook_secrets import secrets_in_use
+from core.webhook_tables import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 
 #: Requests that one receiver gets at once; one that is in trouble gets them one by one.
 PER_TARGET = 4

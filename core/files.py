@@ -12,13 +12,13 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, ins
 
 from core import admission
 from core.accounts import Caller
+from core.batch_tables import FileRow
 from core.database import transaction
 from core.errors import ImageTooLarge, NotFound, Unavailable
 from core.ids import made_at, new_id
 from core.settings import settings
 from core.storage import image_store
 from core.stored_bytes import count_for_account
-from core.tables import FileRow
 
 #: Of files that batches write.
 OUTPUT_PURPOSE = "batch_output"

@@ -24,10 +24,10 @@ from sqlalchemy import (
     update,
 )
 
+from core.credit_tables import GrantRow
 from core.database import any_of
 from core.errors import InkqueueError
 from core.ids import new_id
-from core.tables import GrantRow
 
 
 class Category(StrEnum):

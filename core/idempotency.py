@@ -13,8 +13,8 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, Connection, delete, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from core.account_tables import IdempotencyRow
 from core.errors import IdempotencyConflict, IdempotencyInProgress, InkqueueError
-from core.tables import IdempotencyRow
 
 #: How long a key is kept (Stripe's time); a caller's own id is kept as long as the job.
 _KEPT = timedelta(hours=24)

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Integer, Row, bindparam, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
+from core.job_tables import ImageRow, LineRow
 from core.states import Status
-from core.tables import ImageRow, LineRow
 from core.transcript import Alternative, BoundingBox, Flag, Line, Token, Word, joined_text
 
 # Statements that run with every job are made once: making one costs about as much as sending it.

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, select, text
 
 from core.image_views import line_of
+from core.job_tables import ImageRow, JobEventRow, LineRow
 from core.states import Status
-from core.tables import ImageRow, JobEventRow, LineRow
 from core.transcript import Line
 
 #: Events that are read at once.

@@ -9,10 +9,10 @@ from sqlalchemy import Connection, func, select, update
 
 from core.database import transaction
 from core.ids import made_at, new_id
+from core.job_tables import JobRow
 from core.settings import settings
 from core.storage import image_store
 from core.stored_bytes import count_for_account, count_for_key
-from core.tables import JobRow
 
 _ROOT = "images"
 #: A submission stores its files before its rows; files without a job are orphans only after so long.

@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from core.accounts import Caller
 from core.image_views import first_errors
+from core.job_tables import JobRow
 from core.job_views import JobView, view_of
-from core.tables import JobRow
 
 
 @dataclass(frozen=True, kw_only=True)

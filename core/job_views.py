@@ -12,9 +12,9 @@ from sqlalchemy import Connection, Executable, Row, bindparam, select
 from core.accounts import Caller
 from core.errors import Gone, NotFound
 from core.image_views import ErrorView, ImageView, first_errors, image_views
+from core.job_tables import ImageRow, JobRow, LineRow
 from core.queue_position import queue_position
 from core.states import Mode, Priority, Status
-from core.tables import ImageRow, JobRow, LineRow
 from core.transcript import whole_text
 
 #: Images that are embedded in a job; the others are read page by page.

@@ -29,11 +29,11 @@ from core.errors import AlreadyFinished, Gone, NotFound, Unavailable
 from core.idempotency import Once
 from core.ids import new_id
 from core.images import ImageHeader
+from core.job_tables import ImageRow, JobRow
 from core.origin import Origin
 from core.prices import Price, held_lines, price_list
 from core.reading_options import ReadingOptions
 from core.states import Mode, Priority, Status
-from core.tables import ImageRow, JobRow
 from core.webhooks import JobWebhook
 
 #: Most images of one job (the API's contract).

@@ -14,9 +14,9 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, bindparam, func, literal_column, select, text
 from sqlalchemy import Date as SqlDate
 
+from core.account_tables import KeyMonthRow, KeyRow
 from core.amounts import credits_of
 from core.errors import KeyBudgetExceeded
-from core.tables import KeyMonthRow, KeyRow
 
 #: Months are those of UTC, like every time of the service.
 _THIS_MONTH = "CAST(date_trunc('month', timezone('UTC', now())) AS date)"

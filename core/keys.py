@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select, update
 
+from core.account_tables import KeyRow
 from core.accounts import hash_key, new_secret
 from core.errors import NotFound
 from core.key_totals import captured_this_month
-from core.tables import KeyRow
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,10 @@ from core.claims import Claim
 from core.credits import Entry, EntryKind
 from core.database import transaction
 from core.errors import InkqueueError, InsufficientCredits, KeyBudgetExceeded
+from core.job_tables import ImageRow, JobRow
 from core.locks import LockedJob, lock_jobs
 from core.outcomes import Outcome, finish_in
 from core.states import Status
-from core.tables import ImageRow, JobRow
 from core.transcript import BoundingBox
 
 #: Marks the ledger entries of a layout; an image has at most one.

@@ -14,11 +14,12 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from core.database import transaction
 from core.errors import WorkerLost
 from core.ids import new_id
+from core.job_tables import ImageRow
 from core.locks import lock_jobs
 from core.outcomes import Outcome, finish_in
 from core.settings import settings
 from core.states import Status
-from core.tables import ImageRow, SweepRow, WorkerRow
+from core.worker_tables import SweepRow, WorkerRow
 
 #: An image that was in the rows of so many lost workers is given up.
 MAX_LOSSES = 3

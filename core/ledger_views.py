@@ -9,8 +9,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Select, select
 
+from core.credit_tables import LedgerRow, SpendRow
 from core.credits import EntryKind
-from core.tables import LedgerRow, SpendRow
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from core.database import any_of
-from core.tables import JobRow
+from core.job_tables import JobRow
 
 
 @dataclass(frozen=True, kw_only=True)

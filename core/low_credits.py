@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select, update
 
+from core.account_tables import AccountRow
 from core.amounts import CREDIT_MICRO, credits_of
 from core.ids import new_id
 from core.settings import settings
-from core.tables import AccountRow, WebhookDeliveryRow, WebhookEndpointRow
 from core.webhook_events import EventType
+from core.webhook_tables import WebhookDeliveryRow, WebhookEndpointRow
 
 
 @dataclass(frozen=True, kw_only=True)

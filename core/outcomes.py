@@ -14,10 +14,10 @@ from core.credits import Entry, EntryKind
 from core.database import any_of, transaction
 from core.errors import InkqueueError
 from core.job_events import EventKind, Happened
+from core.job_tables import ImageRow
 from core.locks import LockedJob, lock_jobs
 from core.origin import Origin
 from core.states import Status, ended_as
-from core.tables import ImageRow
 from core.transcript import Flag, Line
 
 # Statements that run with every image are made once: making one costs about as much as sending it.

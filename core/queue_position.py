@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, literal_column, or_, select
 
+from core.job_tables import ImageRow
 from core.states import Status
-from core.tables import ImageRow
 
 #: A position is counted up to here; behind it, it is unknown.
 _COUNTED = 10_000

@@ -12,9 +12,9 @@ from core import credits
 from core.accounts import Caller
 from core.claims import count_ahead
 from core.images import ImageHeader
+from core.job_tables import ImageRow
 from core.prices import Price, held_lines, price_list
 from core.states import Mode, Priority, Status
-from core.tables import ImageRow
 
 #: A page of handwriting holds about so many lines for each width of it that it is high.
 _LINES_A_WIDTH = 20

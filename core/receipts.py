@@ -8,10 +8,10 @@ from sqlalchemy import Connection, select
 
 from core.accounts import Caller
 from core.errors import NotFound
+from core.job_tables import JobRow
 from core.ledger_views import EntryView, list_entries
 from core.prices import Price
 from core.states import Mode, Priority
-from core.tables import JobRow
 
 #: More than the entries of the largest job: one hold, and for each image a capture, a release and a layout.
 _MOST_ENTRIES = 10_000

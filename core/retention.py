@@ -7,9 +7,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, exists, func, literal_column, select, true, update
 
 from core import batches
+from core.account_tables import AccountRow
+from core.batch_tables import BatchRow
+from core.job_tables import JobRow
 from core.jobs import delete_content
 from core.settings import settings
-from core.tables import AccountRow, BatchRow, JobRow
 
 #: Jobs that one round deletes.
 _MOST_A_ROUND = 100

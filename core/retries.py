@@ -12,11 +12,11 @@ from core.database import transaction
 from core.errors import AlreadyFinished, NotFinished
 from core.idempotency import Once
 from core.images import ImageHeader
+from core.job_tables import ImageRow
 from core.job_views import job_row
 from core.jobs import NewImage, NewJob
 from core.reading_options import ReadingOptions
 from core.states import Mode, Priority, Status
-from core.tables import ImageRow
 from core.webhook_events import EventType
 from core.webhooks import JobWebhook
 

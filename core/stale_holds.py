@@ -13,9 +13,9 @@ from sqlalchemy import Connection, text, update
 from core import credits
 from core.credits import Entry, EntryKind
 from core.database import transaction
+from core.job_tables import JobRow
 from core.locks import lock_jobs
 from core.states import Status
-from core.tables import JobRow
 
 _REASON = "stale hold"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Connection, bindparam, func, select, update
 
-from core.tables import AccountRow, KeyRow
+from core.account_tables import AccountRow, KeyRow
 
 # Statements that run with every job are made once: making one costs about as much as sending it.
 _ACCOUNT = (

@@ -12,8 +12,8 @@ from enum import StrEnum
 from sqlalchemy import ColumnElement, Connection, String, cast, func, select
 from sqlalchemy import Date as SqlDate
 
+from core.credit_tables import LedgerRow
 from core.credits import EntryKind
-from core.tables import LedgerRow
 
 #: Captures from before the ledger knew models and keys.
 _UNKNOWN = "unknown"

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from core.tables import ImageRow, JobRow, LineRow
+from core.job_tables import ImageRow, JobRow, LineRow
 from core.transcript import whole_text
 
 #: Standard Webhooks 1.0.0, section "Payload size": small enough for every receiver.

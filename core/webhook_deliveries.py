@@ -16,8 +16,8 @@ from core.errors import NotFound
 from core.ids import new_id
 from core.origin import Origin
 from core.settings import settings
-from core.tables import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 from core.webhook_events import EventType
+from core.webhook_tables import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 
 #: Attempts that a delivery is shown with, the latest ones.
 SHOWN_ATTEMPTS = 20

@@ -12,11 +12,11 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from core.accounts import Caller
 from core.errors import MalformedRequest, NotFound
 from core.ids import new_id
-from core.tables import WebhookDeliveryRow, WebhookEndpointRow
 from core.webhook_deliveries import DeliveryStatus
 from core.webhook_events import EventType
 from core.webhook_guard import check_webhook_url
 from core.webhook_secrets import ensure_secret, forget_secret
+from core.webhook_tables import WebhookDeliveryRow, WebhookEndpointRow
 
 #: Endpoints of one account: each multiplies what every job sends.
 MAX_ENDPOINTS = 20

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from core import signing
-from core.tables import WebhookSecretRow
+from core.webhook_tables import WebhookSecretRow
 
 #: How long both secrets sign after a rotation, if nothing else is said.
 OVERLAP = timedelta(hours=24)

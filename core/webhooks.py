@@ -10,14 +10,16 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection, Row, and_, insert, or_, select
 
 from core.amounts import credits_of
+from core.batch_tables import BatchRow
 from core.database import any_of
 from core.ids import new_id
 from core.image_views import ErrorView, first_errors
+from core.job_tables import JobRow
 from core.settings import settings
 from core.states import Status
-from core.tables import BatchRow, JobRow, WebhookDeliveryRow, WebhookEndpointRow
 from core.webhook_bodies import rfc3339
 from core.webhook_events import EventType
+from core.webhook_tables import WebhookDeliveryRow, WebhookEndpointRow
 
 #: The longest part of an error's message that is told.
 _MESSAGE_CHARACTERS = 500

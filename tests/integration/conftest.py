@@ -22,10 +22,10 @@ from core.database import engine, migrate, transaction
 from core.queue import celery_app
 from core.redis_address import redis_client
 from core.settings import settings
-from core.tables import Base
 from tests.domain import new_key
 from tests.fakes import FakeRecognizer
 from tests.openai_clients import client_of, serving
+from tests.tables import Base
 from tests.webhook_domain import delivering
 from tests.workers import Brake, pumped, worker_of
 

@@ -33,9 +33,10 @@ from core.layouts import lay_out
 from core.outcomes import Outcome
 from core.retries import retry
 from core.states import Mode, Priority
-from core.tables import Base, WebhookEndpointRow
 from core.transcript import BoundingBox, Flag
+from core.webhook_tables import WebhookEndpointRow
 from tests.domain import MODEL, png, read, rows
+from tests.tables import Base
 from worker.sweeper import Sweeper
 
 PICTURE = png()

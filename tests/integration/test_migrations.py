@@ -7,7 +7,7 @@ from alembic.migration import MigrationContext
 
 from core.database import migrate, transaction
 from core.settings import settings
-from core.tables import Base
+from tests.tables import Base
 
 
 def test_the_migrations_make_exactly_the_tables_of_core() -> None:

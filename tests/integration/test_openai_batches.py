@@ -19,8 +19,8 @@ from api import batch_submission, batch_work
 from api.batch_results import write_results
 from api.batch_rounds import Clerk
 from core import batch_requests, batches
+from core.batch_tables import BatchRow
 from core.database import transaction
-from core.tables import BatchRow
 from tests.domain import assert_ledger_balances, new_caller, new_key, png, rows
 from tests.fakes import FakeRecognizer
 from tests.openai_batches import LINE, Killed, chat, counts, create, ended, response, results, upload, working

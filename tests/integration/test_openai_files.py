@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import update
 
 from core import files
+from core.batch_tables import FileRow
 from core.database import transaction
 from core.settings import settings
 from core.storage import image_store
-from core.tables import FileRow
 from tests.domain import new_key, png, rows
 from tests.openai_clients import client_of
 from worker.sweeper import Sweeper

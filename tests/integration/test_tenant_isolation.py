@@ -13,12 +13,13 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
+from core.account_tables import KeyRow
 from core.accounts import KeyTerms, Scope
 from core.database import transaction
 from core.settings import settings
-from core.tables import Base, KeyRow
 from tests.domain import MODEL, new_key, png, rows
 from tests.holdings import LINE, OWN_ID, Holder, holder_of_everything, routes
+from tests.tables import Base
 
 pytestmark = pytest.mark.usefixtures("webhooks_to_here", "worker")
 
