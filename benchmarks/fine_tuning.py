@@ -32,6 +32,7 @@ from training.line_folders import read_corpus
 from training.line_pixels import LineFormat, stored_height_px
 from training.samples import LineSample, form_of
 from training.start import checkpoint_folder, starting_point
+from training.unusable_input import UnusableInput
 
 _EVERY_NTH_IS_READ = 3
 
@@ -60,8 +61,12 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
 ) -> None:
     """Fine-tune on one hand after the other, and compare."""
+    try:
+        folder = checkpoint_folder(model)
+    except UnusableInput as error:
+        raise typer.BadParameter(str(error)) from error
     results = [
-        _fine_tuned(form, lines, model=model, minutes=minutes, processes=processes)
+        _fine_tuned(form, lines, model=folder, minutes=minutes, processes=processes)
         for form, lines in _largest_forms(read_corpus(data), hands)
     ]
     table = Table("form", "lines learnt", "lines read", "CER before", "CER after", "WER before", "WER after")
@@ -92,7 +97,7 @@ def _largest_forms(samples: Sequence[LineSample], hands: int) -> list[tuple[str,
     return sorted(large, key=lambda form: -len(form[1]))[:hands]
 
 
-def _fine_tuned(form: str, lines: Sequence[LineSample], *, model: str, minutes: float, processes: int) -> Hand:
+def _fine_tuned(form: str, lines: Sequence[LineSample], *, model: Path, minutes: float, processes: int) -> Hand:
     read = lines[_EVERY_NTH_IS_READ - 1 :: _EVERY_NTH_IS_READ]
     learnt = [line for line in lines if line not in read]
     with TemporaryDirectory() as folder:
@@ -101,15 +106,15 @@ def _fine_tuned(form: str, lines: Sequence[LineSample], *, model: str, minutes: 
             "".join(f"{line.image.resolve()}\t{line.page}\t{line.kind}\t{line.text}\n" for line in learnt),
             encoding="utf-8",
         )
-        options = [str(tuned), "--model", model, "--data", str(table)]
+        options = [str(tuned), "--model", str(model), "--data", str(table)]
         options += ["--minutes", str(minutes), "--processes", str(processes)]
         subprocess.run([sys.executable, "-m", "training", *options], check=True)
-        after = _rates(str(tuned), read)
+        after = _rates(tuned, read)
     return Hand(form=form, learnt_lines=len(learnt), read_lines=len(read), before=_rates(model, read), after=after)
 
 
-def _rates(model: str, lines: Sequence[LineSample]) -> ErrorRates:
-    start = starting_point(checkpoint_folder(model))
+def _rates(model: Path, lines: Sequence[LineSample]) -> ErrorRates:
+    start = starting_point(model)
     labels = labels_of(start.processor.tokenizer, start.folder)
     height_px = stored_height_px(LineFormat.of(start.processor))
     return Evaluator(lines, start.processor, labels, max_height_px=height_px).rates(start.model)

@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from training.line_folders import UnreadableCorpus
 from training.run import train
 from training.run_request import RunRequest
-from training.start import CheckpointNotFound
+from training.unusable_input import UnusableInput
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -29,7 +28,9 @@ def main(
     ] = None,
     fonts: Annotated[
         list[Path] | None,
-        typer.Option(exists=True, help="Folders of font packages for synthetic lines; none: real lines only."),
+        typer.Option(
+            exists=True, file_okay=False, help="Folders of font packages for synthetic lines; none: real lines only."
+        ),
     ] = None,
     words: Annotated[
         list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Word lists for synthetic lines.")
@@ -37,7 +38,9 @@ def main(
     texts: Annotated[
         list[Path] | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Files of running text, a paragraph a line, for synthetic lines."
+            exists=True,
+            dir_okay=False,
+            help="Files of running text, a paragraph a line, for synthetic lines, beside the data's own.",
         ),
     ] = None,
     synthetic_lines: Annotated[int, typer.Option(min=1, help="Synthetic lines to draw, once.")] = 150_000,
@@ -114,7 +117,7 @@ def main(
     )
     try:
         train(request)
-    except (UnreadableCorpus, CheckpointNotFound) as error:
+    except UnusableInput as error:
         raise typer.BadParameter(str(error)) from error
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import ImageFont
 
+from training.unusable_input import UnusableInput
+
 _FONT_PATTERNS = ("*-latin-400-normal.woff2", "*.ttf", "*.otf")
 
 
@@ -24,13 +26,19 @@ class FontFile:
 
 
 def find_fonts(folders: Iterable[Path]) -> list[FontFile]:
-    """List the fonts of package folders (`@fontsource/<name>` packages, or folders of font files), by name."""
+    """List the fonts of package folders (`@fontsource/<name>` packages, or folders of font files), by name.
+
+    Raises:
+        UnusableInput: There is none in one of the folders.
+    """
     found: dict[str, FontFile] = {}
     for folder in folders:
-        for pattern in _FONT_PATTERNS:
-            for path in sorted(folder.rglob(pattern)):
-                name, licence = _package_of(path, folder)
-                found.setdefault(name, FontFile(path=path, name=name, licence=licence))
+        paths = [path for pattern in _FONT_PATTERNS for path in sorted(folder.rglob(pattern))]
+        if not paths:
+            raise UnusableInput(f"{folder}: no font was found")
+        for path in paths:
+            name, licence = _package_of(path, folder)
+            found.setdefault(name, FontFile(path=path, name=name, licence=licence))
     return [found[name] for name in sorted(found)]
 
 

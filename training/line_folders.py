@@ -2,16 +2,14 @@
 
 import csv
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 from training.page_xml import read_page_xml
 from training.samples import LineSample, normalize_text
+from training.unusable_input import UnusableInput, read_utf8
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
-
-
-class UnreadableCorpus(ValueError):
-    """The folder holds no lines with texts in a form that training reads."""
 
 
 def read_corpus(path: Path) -> list[LineSample]:
@@ -24,15 +22,16 @@ def read_corpus(path: Path) -> list[LineSample]:
         The lines with a text, in the order of their files.
 
     Raises:
-        UnreadableCorpus: Nothing was found, or a named image is missing.
+        UnusableInput: No line with a text was found, a file cannot be read, or a named image is missing.
     """
-    samples = list(_tsv_lines(path) if path.is_file() else _folder_lines(path))
+    lines = _tsv_lines(path) if path.is_file() else _folder_lines(path)
+    samples = [line for line in lines if line.text]
     if not samples:
-        raise UnreadableCorpus(f"{path}: no TSV, .gt.txt pair, ALTO or PAGE page with a text was found")
+        raise UnusableInput(f"{path}: no TSV, .gt.txt pair, ALTO or PAGE page with a text was found")
     missing = next((s.image for s in samples if not s.image.is_file()), None)
     if missing:
-        raise UnreadableCorpus(f"{missing}: named in {path}, but there is no such file")
-    return [sample for sample in samples if sample.text]
+        raise UnusableInput(f"{missing}: named in {path}, but there is no such file")
+    return samples
 
 
 def _folder_lines(folder: Path) -> Iterator[LineSample]:
@@ -45,7 +44,7 @@ def _folder_lines(folder: Path) -> Iterator[LineSample]:
         stem = transcript.name.removesuffix(".gt.txt")
         yield LineSample(
             image=_image_beside(transcript, stem),
-            text=normalize_text(transcript.read_text(encoding="utf-8")),
+            text=normalize_text(read_utf8(transcript)),
             page=transcript.parent.name,
             source=folder.name,
         )
@@ -60,18 +59,18 @@ def _tsv_lines(table: Path) -> Iterator[LineSample]:
     """
     nested = table.with_suffix("")
     images = nested if nested.is_dir() else table.parent
-    with table.open(encoding="utf-8", newline="") as rows:
-        for row in csv.reader(rows, delimiter="\t", quoting=csv.QUOTE_NONE):
-            if len(row) < 2 or row[:2] == ["file", "text"] or row[0] == "file":
-                continue
-            file, page, kind = (row[0], row[1], row[2]) if len(row) >= 4 else (row[0], Path(row[0]).stem, "")
-            yield LineSample(
-                image=images / file,
-                text=normalize_text(row[-1]),
-                page=page,
-                source=table.parent.name,
-                kind=kind,
-            )
+    rows = StringIO(read_utf8(table), newline="")
+    for row in csv.reader(rows, delimiter="\t", quoting=csv.QUOTE_NONE):
+        if len(row) < 2 or row[0] == "file":
+            continue
+        file, page, kind = (row[0], row[1], row[2]) if len(row) >= 4 else (row[0], Path(row[0]).stem, "")
+        yield LineSample(
+            image=images / file,
+            text=normalize_text(row[-1]),
+            page=page,
+            source=table.parent.name,
+            kind=kind,
+        )
 
 
 def _image_beside(transcript: Path, stem: str) -> Path:

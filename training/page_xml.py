@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from training.samples import LineSample, normalize_text
+from training.unusable_input import UnusableInput
 
 Polygon = tuple[tuple[int, int], ...]
 
@@ -14,8 +15,14 @@ def read_page_xml(page: Path, *, source: str) -> Iterator[LineSample]:
 
     The image is the file that the page names, beside the page; else the page's own name with another suffix.
     Other XML files yield nothing.
+
+    Raises:
+        UnusableInput: It is no XML.
     """
-    root = ET.parse(page).getroot()
+    try:
+        root = ET.parse(page).getroot()
+    except ET.ParseError as error:
+        raise UnusableInput(f"{page}: not well-formed XML: {error}") from error
     schema = _local(root.tag)
     if schema not in ("alto", "PcGts"):
         return

@@ -7,6 +7,7 @@ Definitions and citations: of Émile Littré's French dictionary, and of Webster
 import gzip
 import html
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,11 @@ import typer
 
 _LITTRE = Path("/usr/share/stardict/dic/XMLittre.dict.dz")
 _GCIDE = Path("/usr/share/dictd/gcide.dict.dz")
+#: Begins how a word is spoken and what kind of word it is.
+_SPOKEN = "<i><small>"
+#: Columns by which a citation is moved in at least; definitions are by 3 to 6.
+_CITATION_DEPTH = 10
+_SENTENCE = r"(?!Note:|Syn:|See )[A-Z][^=]*[.!?]$"
 _FEWEST_CHARS, _MOST_CHARS = 40, 2000
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZàâçéèêëîïôùûüœÀÉÈ '\u2019,.;:!?-")
 #: Shares of characters that must be among these, and of words that may be short or begin with a capital: references
@@ -38,12 +44,14 @@ def littre_prose(dictionary: str) -> list[str]:
     """Take the definitions and citations, without the sections on how a word was written in older French."""
     paragraphs: list[str] = []
     is_old = False
-    for line in dictionary.split("\n"):
+    # An entry begins with how its word is spoken, on the last line of the entry before it.
+    for line in dictionary.replace(_SPOKEN, "\n" + _SPOKEN).split("\n"):
         heading = re.search(r"<b><big>(.*?)</big>", line)
         if heading:
             is_old = heading.group(1).startswith(("HISTORIQUE", "ÉTYMOLOGIE"))
-        elif "<i><small>" in line:
+        elif line.startswith(_SPOKEN):
             is_old = False
+            continue
         if is_old:
             continue
         if 'foreground="#0000CD"' in line:
@@ -54,11 +62,30 @@ def littre_prose(dictionary: str) -> list[str]:
 
 
 def gcide_prose(dictionary: str) -> list[str]:
-    """Take the citations and the definitions."""
-    citations = re.findall(r'"([^"{}\\\[\]]{40,600})"', dictionary)
-    definitions = re.findall(r"\n   (?:\d+\. )?([A-Z][^\n{}\\\[\]]+(?:\n      ?[^\n{}\\\[\]]+)*)", dictionary)
-    paragraphs = [re.sub(r"\s+", " ", text).strip() for text in citations + definitions]
-    return [text for text in paragraphs if _is_prose(text) and "=" not in text and "--" not in text]
+    """Take the definitions, and the citations that stand by themselves, as far as they are whole sentences."""
+    paragraphs = [
+        re.sub(r"\s+", " ", re.sub(r"\s*\[[^\]]*\]|[{}]", "", block)).partition(" --")[0].strip()
+        for block in _gcide_blocks(dictionary)
+        if not re.search(r"\w\[", block)  # a letter that is spelled out, as in C[ae]sar
+    ]
+    return [text for text in paragraphs if _is_prose(text) and re.match(_SENTENCE, text)]
+
+
+def _gcide_blocks(dictionary: str) -> Iterator[str]:
+    """Give lines that belong together: a definition or a citation, which is moved in further."""
+    block: list[str] = []
+    is_citation = False
+    for line in dictionary.split("\n"):
+        text, depth = line.strip(), len(line) - len(line.lstrip())
+        begins = re.match(r"\d+\. ", text)
+        ends = not text or not depth or text.startswith(("[", "--"))
+        if begins or ends or (depth >= _CITATION_DEPTH) != is_citation:
+            yield " ".join(block)
+            block = []
+        is_citation = depth >= _CITATION_DEPTH
+        if not ends:
+            block.append(text[begins.end() :] if begins else text)
+    yield " ".join(block)
 
 
 def _plain(marked_up: str) -> str:

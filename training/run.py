@@ -31,6 +31,7 @@ from training.start import checkpoint_folder, starting_point
 from training.synthetic_store import draw_synthetic
 from training.texts import read_text_lines
 from training.trainer import Trainer
+from training.unusable_input import UnusableInput
 from training.word_cuts import cut_lines
 
 _VALIDATION_SHARE = 0.07
@@ -56,8 +57,7 @@ def train(request: RunRequest) -> None:
     """Run the whole training, in one process or several.
 
     Raises:
-        UnreadableCorpus: A corpus holds no lines with texts.
-        CheckpointNotFound: The model to start from is nowhere.
+        UnusableInput: What is named in the request is missing or cannot be read.
     """
     start_folder = checkpoint_folder(request.model) if request.model is not None else None
     lines = _gather(request)
@@ -65,6 +65,8 @@ def train(request: RunRequest) -> None:
 
 
 def _gather(request: RunRequest) -> Lines:
+    if (request.words or request.texts) and not request.fonts:
+        raise UnusableInput("--words and --texts are for synthetic lines, which need --fonts")
     samples = [sample for path in request.data for sample in read_corpus(path)]
     if request.validation:
         kept, choice = samples, "other files, as given"
@@ -78,6 +80,8 @@ def _gather(request: RunRequest) -> Lines:
                 samples[::_EVERY_NTH_LINE],
                 "every eighth line, since there are too few forms to hold whole ones back",
             )
+    if not kept:
+        raise UnusableInput("one line is not enough: some are learnt from, and others validate")
     fonts = find_fonts(request.fonts)
     synthetic = draw_synthetic(
         request.state_folder / "synthetic",

@@ -12,16 +12,13 @@ from transformers import TrOCRProcessor, VisionEncoderDecoderModel
 from training.batches import TokenFrame
 from training.hybrid_reader import attend_plainly, column_px
 from training.new_model import ModelShape, new_model, new_processor, set_generation
+from training.unusable_input import UnusableInput
 
-_CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt")
+_CONFIG_FILES = ("*.json", "*.model", "*.txt")
 #: TrOCR's learned positions begin at 2.
 _POSITION_OFFSET = 2
 #: The most tokens of a line, where the decoder could hold more.
 _MOST_TOKENS = 128
-
-
-class CheckpointNotFound(ValueError):
-    """There is no such checkpoint, neither as a folder nor on the hub or in its cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,20 +36,29 @@ def checkpoint_folder(checkpoint: str) -> Path:
     """Find a checkpoint's folder: the path itself, or the hub's cache, into which a hub id is fetched once.
 
     Raises:
-        CheckpointNotFound: It is no folder, and the hub and its cache have none of that id.
+        UnusableInput: It is no folder of a model, and the hub and its cache have none of that id.
     """
-    if Path(checkpoint).is_dir():
-        return Path(checkpoint)
+    folder = Path(checkpoint) if checkpoint and Path(checkpoint).is_dir() else _fetched(checkpoint)
+    if not (folder / "config.json").is_file():
+        raise UnusableInput(f"{checkpoint} holds no config.json, so that it is no model")
+    return folder
+
+
+def _fetched(repository: str) -> Path:
+    """Fetch what a run reads; pickled weights only where there are no safetensors, and no other framework's."""
     try:
-        return Path(snapshot_download(checkpoint, allow_patterns=list(_CHECKPOINT_FILES)))
+        folder = Path(snapshot_download(repository, allow_patterns=[*_CONFIG_FILES, "*.safetensors"]))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(repository, allow_patterns=[*_CONFIG_FILES, "pytorch_model*.bin"]))
     except HFValidationError as error:
-        raise CheckpointNotFound(f"{checkpoint} is no folder, and cannot be the id of a hub repository") from error
+        raise UnusableInput(f"{repository} is no folder, and cannot be the id of a hub repository") from error
     except LocalEntryNotFoundError as error:
-        raise CheckpointNotFound(
-            f"{checkpoint} is no folder, is not in the hub's local cache, and the hub cannot be reached"
+        raise UnusableInput(
+            f"{repository} is no folder, is not whole in the hub's local cache, and the hub cannot be reached"
         ) from error
     except HfHubHTTPError as error:
-        raise CheckpointNotFound(f"the hub has no {checkpoint}, or wants a login (HF_TOKEN): {error}") from error
+        raise UnusableInput(f"the hub has no {repository}, or wants a login (HF_TOKEN): {error}") from error
+    return folder
 
 
 def starting_point(checkpoint: Path | None) -> StartingPoint:

@@ -14,6 +14,8 @@ from training.line_store import write_store
 from training.synthesis import LineSynthesizer
 from training.texts import TextSource
 
+#: Raised when the same request comes to draw other lines.
+_DRAWING = 2
 _HEIGHT_PX = 48
 _MAX_WIDTH_PX = 960
 #: Lengths up to which texts go, and the shares of these: short ones teach letters, long ones what lines look like.
@@ -36,7 +38,7 @@ def draw_synthetic(
     """
     if not fonts:
         return None
-    key = repr((seed, lines, [font.name for font in fonts], list(running_text), list(words)))
+    key = repr((_DRAWING, seed, lines, [font.name for font in fonts], list(running_text), list(words)))
     chosen = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
     if not (chosen / "lines.json").is_file():
         texts = TextSource(running_text, words)

@@ -4,6 +4,8 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.unusable_input import read_utf8
+
 _PUNCTUATION = (",", ".", ";", ":", "!", "?", " :", " ;", ",", ".", ",", ".")
 _BRACKETS = (("(", ")"), ("«\u00a0", "\u00a0»"), ('"', '"'), ("« ", " »"), ("[", "]"), ("'", "'"))
 _MONTHS = (
@@ -92,10 +94,14 @@ def _figures(rng: random.Random, wanted: int) -> str:
 
 
 def read_text_lines(files: Sequence[Path]) -> list[str]:
-    """Read word lists or running text (UTF-8): the lines that are not blank, each once, in order."""
+    """Read word lists or running text (UTF-8): the lines that are not blank, each once, in order.
+
+    Raises:
+        UnusableInput: A file is not UTF-8.
+    """
     lines: dict[str, None] = {}
     for file in files:
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in read_utf8(file).splitlines():
             if line.strip():
                 lines[line.strip()] = None
     return list(lines)

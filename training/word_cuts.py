@@ -30,7 +30,7 @@ def cut_lines(
         reader: A reader with a CTC head that has learnt.
         labels: Its labels.
         lines: uint8 grey of shape (H, W), and what stands there.
-        shows_progress: Whether to show a bar, since some thousand lines take a minute.
+        shows_progress: Whether to show a progress bar.
 
     Returns:
         The lines that could be cut, in their order. Left out are those with characters that have no label, with more

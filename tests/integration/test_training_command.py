@@ -108,16 +108,34 @@ def test_a_model_of_this_command_learns_on_from_the_words_of_its_lines(
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
-    [(["--model", "./nowhere"], "is no folder"), (["--fonts", "./nowhere"], "does not exist"), ([], "no TSV")],
+    [
+        (["--model", "./nowhere"], "is no folder"),
+        (["--model", "."], "no config.json"),
+        (["--fonts", "./nowhere"], "does not exist"),
+        (["--fonts", "."], "no font was found"),
+        (["--words", "lines.tsv"], "need --fonts"),
+        (["--data", "empty"], "no TSV"),
+        (["--data", "one"], "one line is not enough"),
+    ],
 )
-def test_what_cannot_be_read_is_said_without_a_traceback(tmp_path: Path, options: list[str], complaint: str) -> None:
-    result = CliRunner().invoke(app, [str(tmp_path / "model"), "--data", str(tmp_path), *options])
+def test_what_cannot_be_used_is_said_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], complaint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, lines in (("empty", 0), ("one", 1), (".", 2)):
+        Path(folder).mkdir(exist_ok=True)
+        for index in range(lines):
+            Image.new("L", (120, 40), 255).save(Path(folder, f"{index}.png"))
+        rows = "".join(f"{index}.png\tabc\n" for index in range(lines))
+        Path(folder, "lines.tsv").write_text(rows, encoding="utf-8")
+    data = [] if "--data" in options else ["--data", "lines.tsv"]
+    result = CliRunner().invoke(app, ["model", *data, *options])
     assert result.exit_code == 2
     assert complaint in " ".join(result.output.replace("\N{BOX DRAWINGS LIGHT VERTICAL}", " ").split())
 
 
 def test_synthetic_lines_say_what_the_given_texts_say(tmp_path: Path, lines: Path) -> None:
-    (tmp_path / "texts.txt").write_text("zzz zzz zzz zzz zzz zzz zzz zzz\n" * 3, encoding="utf-8")
+    (tmp_path / "texts.txt").write_text("zzz zzz zzz zzz zzz zzz zzz zzz\n", encoding="utf-8")
     font = ImageFont.load_default(20)
     assert isinstance(font, ImageFont.FreeTypeFont)
     (tmp_path / "hand.ttf").write_bytes(font.font_bytes)

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from training.line_folders import UnreadableCorpus, read_corpus
+from training.line_folders import read_corpus
 from training.line_images import load_line
+from training.unusable_input import UnusableInput
 
 _PAGE = """<PcGts xmlns="http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15">
 <Page imageFilename="scan.png" imageWidth="40" imageHeight="30"><TextRegion id="r"><TextLine id="l">
@@ -75,11 +76,27 @@ def test_high_lines_are_scaled_down(tmp_path: Path) -> None:
 
 def test_a_folder_without_texts_is_refused(tmp_path: Path) -> None:
     _image(tmp_path / "a.png")
-    with pytest.raises(UnreadableCorpus, match="no TSV"):
+    with pytest.raises(UnusableInput, match="no TSV"):
+        read_corpus(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("lines.tsv", "a.png\té\n".encode("latin-1"), "not UTF-8"),
+        ("lines.tsv", b"a.png\t \n", "no TSV"),
+        ("a.gt.txt", "é".encode("latin-1"), "not UTF-8"),
+        ("a.xml", b"<alto>", "not well-formed XML"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, file: str, content: bytes, reason: str) -> None:
+    _image(tmp_path / "a.png")
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(UnusableInput, match=f"{tmp_path}.*{reason}"):
         read_corpus(tmp_path)
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "lines.tsv").write_text("gone.png\ttext\n", encoding="utf-8")
-    with pytest.raises(UnreadableCorpus, match=r"gone\.png"):
+    with pytest.raises(UnusableInput, match=r"gone\.png"):
         read_corpus(tmp_path)

@@ -7,38 +7,56 @@ import pytest
 
 from training.prose import gcide_prose, littre_prose, main
 
-_LITTRE = """<i><small>(a) s. m.</small></i>
-    Se dit d'un homme qui a de la <b>patience</b> &amp; du courage dans le malheur.
-<b>1°</b> Entre un substantif et un pronom, construction qui exprime la possession.
-<span foreground="#0000CD">Il n'est rien de cela aux exemples des payens, nous n'avons pas de liaison</span>, PASC.
+#: As it stands in the package: how the next word is spoken ends the last line of the one before.
+_LITTRE = """    Action de murmurer.
+
 <b><big>HISTORIQUE</big></b>
-    Pruveires e diacnes plusurs en i ot pris, murdreiseurs en la rei prisun mis
-<i><small>(b) s. f.</small></i>
+
+    XVe s.
+<span foreground="#0000CD">De quoi grant murmuration sourdit entre les Anglois</span>, <span foreground="#B22222">FROISS.</span>
+
+<b><big>ÉTYMOLOGIE</big></b>
+
+    Provenç. murmuratio ; du lat. murmurationem, de murmurare, murmurer.<i><small>(mur-mu-r') s. m.</small></i>
+
+<b>1°</b> Bruit léger des eaux, des vents, et le reste &amp; ce qui y ressemble.
+<span foreground="#0000CD">Une fontaine y faisait un doux murmure au soir</span>, <span foreground="#B22222">FÉN.</span>
     Voy. A. B. C. D. E. F. G. H. I. J. K. L. M. N. O. P.
-    Espace de temps qui sépare deux parties de la journée, chez les anciens.
-"""
-_GCIDE = """Bathe \\Bathe\\, v. i.
-   1. To immerse or cover one's self, as in a bath of warm
-      water or of oil.
+    Se dit de plaintes que l'on fait tout bas.<i><small>(mur-mu-ré) part.</small></i>
+"""  # noqa: E501 - as it stands there
+_GCIDE = """      And let us bathe our hands in C[ae]sar's blood.
+                                                  --Shak.
       [1913 Webster]
-   2. To wash. "The bright sunshine bathing all the world in
-      golden light." --Longfellow.
+
+   4. To apply water or some liquid medicament to; as, to bathe
+      the {eye} with warm water or with sea water [Obs.].
+      [1913 Webster]
+
+            The rosy shadows bathe the whole of the house
+            this evening.                         --Tennyson.
+
+Bathe \\Bathe\\, n.
+   The immersion of the body in water; as, to take one's usual
+   bathe. --Edin. Rev.
+   [1913 Webster]
+
+   Syn: bathing machine, which is drawn into the water.
 """
 
 
 def test_of_the_french_dictionary_remain_sentences_of_its_time() -> None:
     assert littre_prose(_LITTRE) == [
-        "Se dit d'un homme qui a de la patience & du courage dans le malheur.",
-        "Entre un substantif et un pronom, construction qui exprime la possession.",
-        "Il n'est rien de cela aux exemples des payens, nous n'avons pas de liaison",
-        "Espace de temps qui sépare deux parties de la journée, chez les anciens.",
+        "Bruit léger des eaux, des vents, et le reste & ce qui y ressemble.",
+        "Une fontaine y faisait un doux murmure au soir",
+        "Se dit de plaintes que l'on fait tout bas.",
     ]
 
 
 def test_of_the_english_dictionary_remain_definitions_and_citations() -> None:
     assert gcide_prose(_GCIDE) == [
-        "The bright sunshine bathing all the world in golden light.",
-        "To immerse or cover one's self, as in a bath of warm water or of oil.",
+        "To apply water or some liquid medicament to; as, to bathe the eye with warm water or with sea water.",
+        "The rosy shadows bathe the whole of the house this evening.",
+        "The immersion of the body in water; as, to take one's usual bathe.",
     ]
 
 
@@ -47,4 +65,4 @@ def test_the_command_writes_a_paragraph_a_line(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "en.dz").write_bytes(gzip.compress(_GCIDE.encode()))
     main(tmp_path / "prose", littre=tmp_path / "fr.dz", gcide=tmp_path / "en.dz")
     assert (tmp_path / "prose" / "littre.txt").read_text(encoding="utf-8").splitlines() == littre_prose(_LITTRE)
-    assert "gcide.txt: 2 paragraphs" in capsys.readouterr().out.replace("\n", "")
+    assert "gcide.txt: 3 paragraphs" in capsys.readouterr().out.replace("\n", "")

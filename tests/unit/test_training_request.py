@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils._paths import filter_repo_objects
 
-from training.hybrid_reader import CTC_HEAD_FILE
 from training.run_request import RunRequest
-from training.start import CheckpointNotFound, checkpoint_folder
+from training.start import checkpoint_folder
+from training.unusable_input import UnusableInput
 
 _REQUEST = RunRequest(
     out=Path("model"),
@@ -38,34 +39,56 @@ _REQUEST = RunRequest(
 
 
 @pytest.fixture
-def cached_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model of this command in the hub's cache, with no network."""
-    repository = tmp_path / "models--someone--hand"
-    snapshot = repository / "snapshots" / "0123abcd"
-    snapshot.mkdir(parents=True)
-    (snapshot / CTC_HEAD_FILE).touch()
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0123abcd", encoding="utf-8")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a network nor anything in the hub's cache."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return snapshot
 
 
-def test_a_model_of_this_command_is_known_by_its_head_on_the_hub_too(cached_model: Path) -> None:
-    folder = checkpoint_folder("someone/hand")
-    assert folder == cached_model
-    plan = _REQUEST.plan(folder)
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """What makes a folder a model of some other command."""
+    (tmp_path / "config.json").touch()
+    return tmp_path
+
+
+def _hub_of(monkeypatch: pytest.MonkeyPatch, folder: Path, *files: str) -> None:
+    """A hub with one repository of these files, of which it sends those that are wanted."""
+
+    def download(_: str, *, allow_patterns: list[str]) -> str:
+        folder.mkdir(exist_ok=True)
+        for file in filter_repo_objects(files, allow_patterns=allow_patterns):
+            (folder / file).touch()
+        return str(folder)
+
+    monkeypatch.setattr("training.start.snapshot_download", download)
+
+
+def test_a_model_of_this_command_is_known_by_its_head_on_the_hub_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _hub_of(monkeypatch, tmp_path / "got", "config.json", "model.safetensors", "ctc_head.safetensors")
+    plan = _REQUEST.plan(checkpoint_folder("someone/hand"))
     assert (plan.ctc_weight, plan.mixed_share, plan.batch_tokens) == (0.7, 0.5, 1000)
 
 
-def test_another_checkpoint_learns_without_the_head(tmp_path: Path) -> None:
-    plan = _REQUEST.plan(checkpoint_folder(str(tmp_path)))
+@pytest.mark.parametrize("safetensors", [[], ["model.safetensors"]])
+def test_pickled_weights_are_fetched_only_where_there_are_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safetensors: list[str]
+) -> None:
+    _hub_of(monkeypatch, tmp_path / "got", "config.json", "pytorch_model.bin", "tf_model.h5", *safetensors)
+    fetched = {file.name for file in checkpoint_folder("someone/hand").iterdir()}
+    assert fetched == {"config.json", *(safetensors or ["pytorch_model.bin"])}
+
+
+def test_another_checkpoint_learns_without_the_head(checkpoint: Path) -> None:
+    plan = _REQUEST.plan(checkpoint_folder(str(checkpoint)))
     assert (plan.ctc_weight, plan.mixed_share, plan.batch_tokens) == (0.0, 0.0, 2500)
 
 
 def test_a_new_model_learns_fast_and_from_short_lines_first(tmp_path: Path) -> None:
     new, tuned = _REQUEST.plan(None), _REQUEST.plan(tmp_path)
-    assert new.learning_rate > 10 * tuned.learning_rate
+    assert (new.learning_rate, tuned.learning_rate) == (1e-3, 4e-5)
     assert (new.short_lines, tuned.short_lines) == (60_000, 0)
     assert (new.augmentation, tuned.augmentation) == (0.4, 0.7)
 
@@ -79,9 +102,18 @@ def test_what_is_asked_for_goes_before_what_is_usual(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("./nowhere", "cannot be the id of a hub repository"), ("someone/else", "hub cannot be reached")],
+    [
+        ("./nowhere", "is no folder, and cannot be the id of a hub repository"),
+        ("someone/else", "hub cannot be reached"),
+        ("", "cannot be the id"),
+    ],
 )
-@pytest.mark.usefixtures("cached_model")
+@pytest.mark.usefixtures("no_hub")
 def test_a_checkpoint_that_is_nowhere_is_named(name: str, reason: str) -> None:
-    with pytest.raises(CheckpointNotFound, match=f"{name} is no folder.*{reason}"):
+    with pytest.raises(UnusableInput, match=f"{name}.*{reason}"):
         checkpoint_folder(name)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnusableInput, match=r"no config\.json"):
+        checkpoint_folder(str(tmp_path))
