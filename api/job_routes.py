@@ -24,10 +24,11 @@ from core.database import looking, transaction
 from core.idempotency import Earlier, Once
 from core.job_lists import JobFilter, list_jobs
 from core.job_views import JobView, image_page, job_view
+from core.jobs import NewJob
 from core.prices import held_lines
 from core.quotes import quote
 from core.receipts import receipt
-from core.retries import retry
+from core.retries import retry_of
 from core.states import Status
 from core.transcript import whole_text
 
@@ -83,15 +84,15 @@ def put_job(path: OwnIdPath, query: DryRunQuery) -> Response:
 
 
 def _submit(once: Once | None) -> Response:
+    return _taken_once(once, lambda: read_submission(request))
+
+
+def _taken_once(once: Once | None, read: Callable[[], NewJob]) -> Response:
     def take() -> str:
-        new = read_submission(request)
+        new = read()
         count_lines(caller(), held_lines(new.mode, images=len(new.images), max_lines=new.max_lines))
         return jobs.submit(caller(), new, once=once)
 
-    return _taken_once(once, take)
-
-
-def _taken_once(once: Once | None, take: Callable[[], str]) -> Response:
     taken = take_once(caller().account_id, once, take)
     return _replay(taken) if isinstance(taken, Earlier) else _submitted(taken)
 
@@ -166,7 +167,7 @@ def cancel_job(path: JobPath) -> Response:
 def retry_job(path: JobPath) -> Response:
     """Submit a new job with those images of an ended job that were not read; only what is then read is charged."""
     once = once_of(request)
-    return _taken_once(once, lambda: retry(caller(), path.job_id, once=once))
+    return _taken_once(once, lambda: retry_of(caller(), path.job_id))
 
 
 @job_routes.delete("/<job_id>", responses={200: DeletedBody})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cli.database_option import reach_database
+from cli.state_dir import DEFAULT_STATE_DIR
 from core.accounts import account_named
 from core.database import transaction
 from core.retention import set_retention
@@ -16,9 +19,13 @@ _DEFAULT = "default"
 def retention(
     account: Annotated[str, typer.Argument(help="The account's name.")],
     days: Annotated[str, typer.Argument(help="Days; 0 for ever; `default` as INKQUEUE_RETENTION_DAYS says.")],
+    state_dir: Annotated[
+        Path, typer.Option(help="Folder of a running `inkqueue up`, where DATABASE_URL names no database.")
+    ] = DEFAULT_STATE_DIR,
 ) -> None:
     """Keep an account's images and text for so many days after a job ends; the ledger stays."""
     kept_days = None if days == _DEFAULT else _days(days)
+    reach_database(state_dir)
     with transaction() as connection:
         set_retention(connection, account_named(connection, account), kept_days)
     if kept_days is None:

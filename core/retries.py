@@ -6,11 +6,10 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from core import job_files, jobs
+from core import job_files
 from core.accounts import Caller
 from core.database import transaction
 from core.errors import AlreadyFinished, NotFinished
-from core.idempotency import Once
 from core.images import ImageHeader
 from core.job_tables import ImageRow
 from core.job_views import job_row
@@ -21,25 +20,17 @@ from core.webhook_events import EventType
 from core.webhooks import JobWebhook
 
 
-def retry(caller: Caller, job_id: str, *, once: Once | None = None) -> str:
-    """Submit a new job with those images of an ended one that were not read; return its id.
+def retry_of(caller: Caller, job_id: str) -> NewJob:
+    """Make a new job of those images of an ended one that were not read, to be submitted like any other.
 
-    It is a submission like any other, with the same options: it is held, charged and limited so. Each job has files of
-    its own, so that either can be deleted without the other.
-
-    Args:
-        caller: Who retries.
-        job_id: The job that ended.
-        once: Under what the retry is taken once, however often it is sent.
+    It has the same options but for the deadline, which may be over. Each job has files of its own, so that either can
+    be deleted without the other.
 
     Raises:
-        AlreadySubmitted: The same retry was taken before.
-        IdempotencyConflict: Another submission was, under the same key.
         NotFound: The account has no such job.
         Gone: It was deleted.
         NotFinished: It has not ended.
         AlreadyFinished: All its images were read.
-        InsufficientCredits: The account cannot pay for it.
         Unavailable: Postgres or the storage cannot be reached.
     """
     with transaction() as connection:
@@ -53,25 +44,21 @@ def retry(caller: Caller, job_id: str, *, once: Once | None = None) -> str:
         raise NotFinished(f"the job is still {job.status}; wait for its end, or cancel it")
     if not unread:
         raise AlreadyFinished("every image of this job was read: there is nothing to retry")
-    return jobs.submit(
-        caller,
-        NewJob(
-            model=job.model,
-            mode=Mode(job.mode),
-            priority=Priority(job.priority),
-            max_lines=job.max_lines,
-            metadata=job.caller_metadata,
-            images=[_image(image) for image in unread],
-            webhook=_webhook(job),
-            retry_of=job_id,
-            # The images of a job ask for the same; nobody watches a retry.
-            reading=ReadingOptions(
-                beams=unread[0].beams,
-                max_new_tokens=unread[0].max_new_tokens,
-                top_logprobs=unread[0].top_logprobs,
-            ),
+    return NewJob(
+        model=job.model,
+        mode=Mode(job.mode),
+        priority=Priority(job.priority),
+        max_lines=job.max_lines,
+        metadata=job.caller_metadata,
+        images=[_image(image) for image in unread],
+        webhook=_webhook(job),
+        retry_of=job_id,
+        # The images of a job ask for the same; nobody watches a retry.
+        reading=ReadingOptions(
+            beams=unread[0].beams,
+            max_new_tokens=unread[0].max_new_tokens,
+            top_logprobs=unread[0].top_logprobs,
         ),
-        once=once,
     )
 
 

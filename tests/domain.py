@@ -18,6 +18,7 @@ from core.images import inspect_image
 from core.jobs import NewImage, NewJob, submit
 from core.outcomes import Outcome
 from core.reading_options import ReadingOptions
+from core.retries import retry_of
 from core.states import Mode, Priority
 from core.transcript import BoundingBox, Flag, Line
 from core.webhooks import JobWebhook
@@ -83,6 +84,11 @@ def submit_lines(
             reading=ReadingOptions(beams=beams),
         ),
     )
+
+
+def retry(caller: Caller, job_id: str) -> str:
+    """Submit what a job did not read; the new job's id."""
+    return submit(caller, retry_of(caller, job_id))
 
 
 def read_line(text_read: str = "irlandais", *, flags: Sequence[Flag] = ()) -> Line:

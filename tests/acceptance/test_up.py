@@ -188,6 +188,7 @@ def test_the_operators_commands_reach_the_database_of_the_running_service(tmp_pa
         made = inkqueue("keys", "--state-dir", str(tmp_path), "create", "--account", "archive").strip()
         assert "2000 credits available" in inkqueue("credits", "--state-dir", str(tmp_path), "grant", "archive", "1000")
         assert get(up, "/v1/credits", made)["available"] == 2000
+        assert "for 3 days" in inkqueue("retention", "--state-dir", str(tmp_path), "archive", "3")
         assert "ppocr-v6: served by 1, on cpu" in inkqueue("doctor", "--state-dir", str(tmp_path))
 
 

@@ -13,8 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from core import claims, jobs, leases, outcomes
-from core.retries import retry
-from tests.domain import MODEL, assert_ledger_balances, new_caller, png, read, rows, submit_lines
+from tests.domain import MODEL, assert_ledger_balances, new_caller, png, read, retry, rows, submit_lines
 from tests.fakes import FakeRecognizer
 from tests.real_lines import real_lines
 from tests.trocr_models import BUNDLED, generated

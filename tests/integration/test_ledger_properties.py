@@ -31,11 +31,10 @@ from core.images import inspect_image
 from core.jobs import NewImage, NewJob, cancel, delete_job, submit
 from core.layouts import lay_out
 from core.outcomes import Outcome
-from core.retries import retry
 from core.states import Mode, Priority
 from core.transcript import BoundingBox, Flag
 from core.webhook_tables import WebhookEndpointRow
-from tests.domain import MODEL, png, read, rows
+from tests.domain import MODEL, png, read, retry, rows
 from tests.tables import Base
 from worker.sweeper import Sweeper
 
@@ -180,7 +179,7 @@ class Money(RuleBasedStateMachine):
     def retry(self, data: st.DataObject) -> None:
         refusals = (AlreadyFinished, NotFinished, Gone, InsufficientCredits, KeyBudgetExceeded)
         with suppress(*refusals):
-            self.jobs.append(retry(self.caller, data.draw(st.sampled_from(self.jobs)), once=None))
+            self.jobs.append(retry(self.caller, data.draw(st.sampled_from(self.jobs))))
 
     @rule(amount=st.integers(1, 10), days=st.sampled_from([None, 1, 2]))
     def grant(self, amount: int, days: int | None) -> None:

@@ -86,6 +86,14 @@ def test_lines_are_counted_by_the_job(application: FlaskClient, limits: dict[str
     assert rows("SELECT sum(images_total) FROM jobs") == [(5,)]
 
 
+def test_lines_that_are_retried_count_too(application: FlaskClient, limits: dict[str, int]) -> None:
+    limits["lines_per_minute"] = 5
+    key = key_of()
+    job = f"/v1/jobs/{submit(application, key, 3).get_json()['id']}"
+    application.post(f"{job}/cancel", headers=key)
+    assert_refused(application.post(f"{job}/retry", headers=key))
+
+
 def test_without_redis_requests_pass_and_are_counted(
     application: FlaskClient, limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

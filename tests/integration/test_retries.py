@@ -9,11 +9,10 @@ from core.database import transaction
 from core.errors import AlreadyFinished, Gone, InsufficientCredits, InvalidImage, NotFinished, NotFound
 from core.job_views import job_view
 from core.outcomes import Outcome
-from core.retries import retry
 from core.settings import settings
 from core.states import Status
 from core.storage import image_store
-from tests.domain import MODEL, assert_ledger_balances, new_caller, png, read, rows, submit_lines
+from tests.domain import MODEL, assert_ledger_balances, new_caller, png, read, retry, rows, submit_lines
 
 
 def half_read(grant_credits: int = 10) -> tuple[Caller, str]:
