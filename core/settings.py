@@ -88,8 +88,8 @@ class Settings(BaseSettings):
     """Ports that image URLs may name."""
 
     secret_key: str = ""
-    """Encrypts the secrets of webhooks in the database; any 32 characters or more that nobody can guess. Without it
-    there are no webhooks; with another one, those secrets must be rotated."""
+    """Encrypts the secrets of webhooks in the database; any 32 characters or more that nobody can guess; without it
+    there are no webhooks, and under another one those secrets must be rotated."""
 
     secrets_dir: str = ""
     """Folder of files that hold settings, each named like its variable, such as `database_url`; a variable that is set
@@ -141,7 +141,7 @@ class Settings(BaseSettings):
     """Batches of one account that may be open at once; 0: any number."""
 
     max_stored_bytes: Annotated[int, Field(ge=0)] = 0
-    """Image files that one account may have stored, until it deletes their jobs; 0: any number."""
+    """Bytes of images and files that one account may have stored, until it deletes them; 0: any number."""
 
     max_queued_images: Annotated[int, Field(ge=0)] = 100_000
     """Images, at least as urgent as a new job, that may wait for its model before it is refused; 0: any number. More
