@@ -61,7 +61,7 @@ print(processor.batch_decode(model.generate(pixels), skip_special_tokens=True)[0
 
 ## Figures
 
-Validation CER {facts.state.best_cer:.3f}, WER {facts.state.best_wer:.3f}; greedy, NFC, case and punctuation count.
+Validation CER {facts.state.kept_cer:.3f}, WER {facts.state.kept_wer:.3f}; greedy, NFC, case and punctuation count.
 Validation lines: {facts.validation}. They chose the weights, so unseen pages are read a little worse.
 
 | corpus | training lines | validation lines |

@@ -28,7 +28,7 @@ def showing_progress(plan: TrainingPlan, *, shown: bool) -> Iterator[Callable[[P
             if progress.rates:
                 bar.console.print(
                     f"{state.minutes:6.1f} min  {state.lines:8d} lines  CER {progress.rates.cer:.3f}  "
-                    f"WER {progress.rates.wer:.3f}  best {state.best_cer:.3f}"
+                    f"WER {progress.rates.wer:.3f}  kept {state.kept_cer:.3f}"
                 )
 
         yield report

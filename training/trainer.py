@@ -1,5 +1,6 @@
 """The training loop."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from training.processes import mean, process_count
 _SMOOTHING = 0.98
 #: Shares of the start that are tried in the end.
 _START_SHARES = (0.25, 0.5, 0.75)
+#: How much lower or higher CER of one line is after a while of learning, without meaning anything.
+_LINE_DEVIATION = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,7 @@ class Trainer:
         """
         self._reader = reader.to(device)
         self._keeper = WeightKeeper(reader, compute_dtype=compute_dtype(device))
-        self._best = [weight.clone() for weight in self._keeper.average]
+        self._kept = [weight.clone() for weight in self._keeper.average]
         self._start = [weight.clone() for weight in self._keeper.weights] if fine_tunes else []
         #: Share of the start in the weights that the run ends with.
         self.start_share = 0.0
@@ -81,13 +84,13 @@ class Trainer:
         found = load_checkpoint(self._folder)
         if found is None:
             return False
-        self.state, weights, best = found
+        self.state, weights, kept = found
         self._keeper.load_state_dict(weights)
-        self._best = [weight.to(self._device) for weight in best]
+        self._kept = [weight.to(self._device) for weight in kept]
         return True
 
     def run(self, report: Callable[[Progress], None]) -> None:
-        """Learn, and leave the reader with the best averaged weights, float32."""
+        """Learn, and leave the reader with averaged weights, float32: the last, unless earlier ones read better."""
         session_start, minutes_before = time.monotonic(), self.state.minutes
         evaluated_at = self.state.minutes
         smooth = np.zeros(2)
@@ -102,11 +105,11 @@ class Trainer:
             if over or self._agreed(self.state.minutes - evaluated_at >= self._plan.evaluate_minutes):
                 rates = self._evaluate()
                 evaluated_at = self.state.minutes
-                over = over or self._agreed(self.state.evaluations_since_best >= self._plan.patience)
+                over = over or self._agreed(self.state.evaluations_since_lowest >= self._plan.patience)
             report(self._progress(smooth, rates))
             if over:
                 break
-        final = self._best if self._rank else self._blended(lambda rates: report(self._progress(smooth, rates)))
+        final = self._kept if self._rank else self._blended(lambda rates: report(self._progress(smooth, rates)))
         self._reader.float()
         self._keeper.compute_with(final)
 
@@ -141,28 +144,29 @@ class Trainer:
             return None
         self._keeper.compute_with(self._keeper.average)
         rates = self._evaluator.rates(self._reader.model)
-        self.state.evaluations_since_best += 1
-        if rates.cer < self.state.best_cer:
-            self.state.best_cer, self.state.best_wer = rates.cer, rates.wer
-            self.state.evaluations_since_best = 0
-            self._best = [weight.clone() for weight in self._keeper.average]
+        self.state.evaluations_since_lowest += 1
+        if rates.cer < self.state.lowest_cer:
+            self.state.lowest_cer, self.state.evaluations_since_lowest = rates.cer, 0
+        if rates.cer <= self.state.lowest_cer + _chance(rates):
+            self.state.kept_cer, self.state.kept_wer = rates.cer, rates.wer
+            self._kept = [weight.clone() for weight in self._keeper.average]
         self._keeper.compute_with(self._keeper.weights)
-        save_checkpoint(self._folder, self.state, self._keeper.state_dict(), self._best, self._plan)
+        save_checkpoint(self._folder, self.state, self._keeper.state_dict(), self._kept, self._plan)
         return rates
 
     def _blended(self, tell: Callable[[ErrorRates], None]) -> list[torch.Tensor]:
-        """Average the best weights with those of the start, if and as the validation lines are read better by it.
+        """Average the kept weights with those of the start, if and as the validation lines are read better by it.
 
         Source:
             Wortsman et al., Robust Fine-Tuning of Zero-Shot Models, CVPR 2022.
         """
-        best = self._best
+        best, learnt_cer = self._kept, self.state.kept_cer
         for share in _START_SHARES if self._start else ():
-            weights = [weight.lerp(start, share) for weight, start in zip(self._best, self._start, strict=True)]
+            weights = [weight.lerp(start, share) for weight, start in zip(self._kept, self._start, strict=True)]
             self._keeper.compute_with(weights)
             rates = self._evaluator.rates(self._reader.model)
-            if rates.cer < self.state.best_cer:
-                self.state.best_cer, self.state.best_wer = rates.cer, rates.wer
+            if rates.cer < min(learnt_cer - _chance(rates), self.state.kept_cer):
+                self.state.kept_cer, self.state.kept_wer = rates.cer, rates.wer
                 best, self.start_share = weights, share
             tell(rates)
         return best
@@ -170,6 +174,15 @@ class Trainer:
     def _agreed(self, wish: bool) -> bool:
         """Decide for all processes together: yes when any wishes it, since all must leave the loop at one step."""
         return bool(mean(torch.tensor([float(wish)])) > 0)
+
+
+def _chance(rates: ErrorRates) -> float:
+    """Give the difference of CER that so many validation lines cannot tell from chance.
+
+    Of two or three lines, as there are when a hand has twenty, the lowest CER is luck: whoever keeps it keeps weights
+    that have hardly learnt.
+    """
+    return _LINE_DEVIATION / math.sqrt(rates.lines)
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
