@@ -5,16 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import TrOCRProcessor, VisionEncoderDecoderModel
 
+from core.hub import CheckpointUnavailable, fetched_checkpoint
 from training.batches import TokenFrame
 from training.hybrid_reader import attend_plainly, column_px
 from training.new_model import ModelShape, new_model, new_processor, set_generation
 from training.unusable_input import UnusableInput
 
-_CONFIG_FILES = ("*.json", "*.model", "*.txt")
 #: TrOCR's learned positions begin at 2.
 _POSITION_OFFSET = 2
 #: The most tokens of a line, where the decoder could hold more.
@@ -38,26 +36,12 @@ def checkpoint_folder(checkpoint: str) -> Path:
     Raises:
         UnusableInput: It is no folder of a model, and the hub and its cache have none of that id.
     """
-    folder = Path(checkpoint) if checkpoint and Path(checkpoint).is_dir() else _fetched(checkpoint)
+    try:
+        folder = Path(checkpoint) if checkpoint and Path(checkpoint).is_dir() else fetched_checkpoint(checkpoint)
+    except CheckpointUnavailable as error:
+        raise UnusableInput(str(error)) from error
     if not (folder / "config.json").is_file():
         raise UnusableInput(f"{checkpoint} holds no config.json, so that it is no model")
-    return folder
-
-
-def _fetched(repository: str) -> Path:
-    """Fetch what a run reads; pickled weights only where there are no safetensors, and no other framework's."""
-    try:
-        folder = Path(snapshot_download(repository, allow_patterns=[*_CONFIG_FILES, "*.safetensors"]))
-        if not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(repository, allow_patterns=[*_CONFIG_FILES, "pytorch_model*.bin"]))
-    except HFValidationError as error:
-        raise UnusableInput(f"{repository} is no folder, and cannot be the id of a hub repository") from error
-    except LocalEntryNotFoundError as error:
-        raise UnusableInput(
-            f"{repository} is no folder, is not whole in the hub's local cache, and the hub cannot be reached"
-        ) from error
-    except HfHubHTTPError as error:
-        raise UnusableInput(f"the hub has no {repository}, or wants a login (HF_TOKEN): {error}") from error
     return folder
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import structlog
 import torch
 
+from core.hub import CheckpointUnavailable, fetched_checkpoint
 from core.reading_options import MAX_BEAMS
 from worker.recognizer import (
     GroupSize,
@@ -26,7 +27,6 @@ from worker.trocr_decoder import DecoderRows
 from worker.trocr_device import choose_device, choose_dtype
 from worker.trocr_encoder import CpuEncoder, CudaEncoder
 from worker.trocr_errors import errors_named
-from worker.trocr_hub import fetched
 from worker.trocr_reading import Reading
 from worker.trocr_steps import MadeStep
 
@@ -250,5 +250,8 @@ def _located(source: Path | str) -> tuple[Path, str | None]:
     if isinstance(source, Path):
         return source, None
     repository, _, revision = source.partition("@")
-    folder = fetched(repository, revision or None)
+    try:
+        folder = fetched_checkpoint(repository, revision or None)
+    except CheckpointUnavailable as error:
+        raise ModelUnavailable(str(error)) from error
     return folder, folder.name

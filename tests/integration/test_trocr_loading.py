@@ -17,7 +17,6 @@ from transformers import VisionEncoderDecoderModel
 
 from core.settings import Settings
 from tests.trocr_models import BUNDLED, Shape, read_all, save_random_model, some_lines
-from worker import trocr_hub
 from worker.models import ModelUnavailable, load_recognizer
 from worker.ppocr import PpocrRecognizer
 from worker.recognizer import Recognition, Recognizer, RecognizerOutOfMemory
@@ -150,7 +149,7 @@ def test_a_misspelt_bundled_model_is_never_asked_of_the_hub() -> None:
 
 
 def test_a_name_that_nothing_can_have_says_where_it_was_looked_for() -> None:
-    with pytest.raises(ModelUnavailable, match="no folder, no bundled model"):
+    with pytest.raises(ModelUnavailable, match="no folder, and cannot be"):
         load_recognizer("a/b/c", on_cpu())
 
 
@@ -158,7 +157,7 @@ def test_a_hub_model_without_network_or_cache_says_what_to_do(monkeypatch: pytes
     def unreachable(*_: object, **__: object) -> str:
         raise LocalEntryNotFoundError("no network")
 
-    monkeypatch.setattr(trocr_hub, "snapshot_download", unreachable)
+    monkeypatch.setattr("core.hub.snapshot_download", unreachable)
     with pytest.raises(ModelUnavailable, match="hub cannot be reached"):
         load_recognizer("microsoft/trocr-small-handwritten", on_cpu())
 
@@ -172,7 +171,7 @@ def test_a_hub_model_carries_its_commit(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     folder = tmp_path / "0123abcd"
     copytree(BUNDLED, folder)
-    monkeypatch.setattr(trocr_hub, "snapshot_download", cached)
+    monkeypatch.setattr("core.hub.snapshot_download", cached)
     card = load_recognizer("someone/fine-tune@v2", on_cpu()).card
     assert (card.name, card.revision, asked) == ("someone/fine-tune@v2", "0123abcd", [("someone/fine-tune", "v2")])
 

@@ -55,13 +55,14 @@ def checkpoint(tmp_path: Path) -> Path:
 def _hub_of(monkeypatch: pytest.MonkeyPatch, folder: Path, *files: str) -> None:
     """A hub with one repository of these files, of which it sends those that are wanted."""
 
-    def download(_: str, *, allow_patterns: list[str]) -> str:
+    def download(_: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        assert revision is None
         folder.mkdir(exist_ok=True)
         for file in filter_repo_objects(files, allow_patterns=allow_patterns):
             (folder / file).touch()
         return str(folder)
 
-    monkeypatch.setattr("training.start.snapshot_download", download)
+    monkeypatch.setattr("core.hub.snapshot_download", download)
 
 
 def test_a_model_of_this_command_is_known_by_its_head_on_the_hub_too(
