@@ -157,7 +157,7 @@ class DecoderRows:
             hidden = self._through_layer(index, layer, hidden, visible)
         scores = self._scores(hidden)
         tokens = scores.argmax(dim=-1)
-        logprobs = scores.gather(1, tokens[:, None])[:, 0] - scores.logsumexp(dim=-1)
+        logprobs = scores.log_softmax(dim=-1).gather(1, tokens[:, None])[:, 0]
         self._tokens[:count] = tokens
         # Rows beyond those in use are computed as well where shapes are fixed, and must not run off the end.
         self._lengths[:count] = (lengths + 1).clamp(max=len(self._positions) - 1)

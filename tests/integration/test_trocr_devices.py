@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,19 @@ def test_one_product_for_queries_keys_and_values_changes_nothing(encoder: Any, c
         after = model(pixel_values=pixel_values).last_hidden_state
     assert torch.allclose(joined, before, atol=1e-5)
     assert torch.equal(after, before)
+
+
+def test_in_bfloat16_a_picture_is_encoded_as_closely_as_by_transformers() -> None:
+    torch.manual_seed(5)
+    exact: Any = ViTModel(ViTConfig(hidden_size=64, num_hidden_layers=3, num_attention_heads=4, image_size=64))
+    exact.eval()
+    model = deepcopy(exact).bfloat16()
+    pixel_values = torch.rand(3, 3, 64, 64)
+    with torch.inference_mode():
+        expected = exact(pixel_values=pixel_values).last_hidden_state
+        theirs = model(pixel_values=pixel_values.bfloat16()).last_hidden_state
+        ours = VitEncoder(model)(pixel_values.bfloat16())
+    assert (ours - expected).square().mean() < 1.2 * (theirs - expected).square().mean()
 
 
 def test_a_line_that_gives_no_numbers_leaves_its_rows_clean(tmp_path: Path) -> None:
