@@ -5,10 +5,11 @@ FROM python:3.11-slim-bookworm AS packages
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 RUN python -m venv --without-pip /opt/inkqueue
-# What an extra needs, by pyproject.toml; a change of code installs nothing anew.
+# What extras need, by pyproject.toml; a change of code installs nothing anew.
 RUN printf '%s\n' 'import sys, tomllib' \
   'project = tomllib.load(open("pyproject.toml", "rb"))["project"]' \
-  'print(*project["dependencies"], *project["optional-dependencies"][sys.argv[1]], sep="\n")' >needs.py
+  'extras = [project["optional-dependencies"][extra] for extra in sys.argv[1:]]' \
+  'print(*project["dependencies"], *sum(extras, []), sep="\n")' >needs.py
 COPY pyproject.toml constraints.txt ./
 
 
@@ -24,7 +25,7 @@ RUN torch=$(grep '^torch==' constraints.txt); index=https://download.pytorch.org
     { [ "$DEVICE" = cpu ] \
       && pip --python /opt/inkqueue/bin/python install --no-deps --retries 1 --timeout 10 --index-url $index "$torch"; } \
     || pip --python /opt/inkqueue/bin/python install --constraint constraints.txt "$torch"
-RUN python needs.py worker >needs.txt \
+RUN python needs.py worker $([ "$DEVICE" = cuda ] || echo openvino) >needs.txt \
  && pip --python /opt/inkqueue/bin/python install --constraint constraints.txt --requirement needs.txt
 
 

@@ -50,7 +50,7 @@ format: $(VENV)/for-testing ## Format the code
 pin: ## Write the newest versions that fit pyproject.toml into constraints.txt
 	$(PYTHON) -m venv --clear build/pin
 	build/pin/bin/python -m pip install --quiet $(TORCH)
-	build/pin/bin/python -m pip install --quiet '.[api,worker,embedded,training,dev]'
+	build/pin/bin/python -m pip install --quiet '.[api,worker,openvino,embedded,training,dev]'
 	head -1 constraints.txt >build/constraints.txt
 	build/pin/bin/python -m pip freeze --exclude inkqueue | sed 's/+cpu$$//' >>build/constraints.txt
 	mv build/constraints.txt constraints.txt
@@ -66,7 +66,7 @@ $(VENV)/for-running: $(VENV)/with-torch
 
 $(VENV)/for-testing: $(VENV)/with-torch
 	@echo "Installing inkqueue and its tests ..."
-	@$(PIP) install --constraint constraints.txt --editable '.[api,worker,embedded,training,dev]'
+	@$(PIP) install --constraint constraints.txt --editable '.[api,worker,openvino,embedded,training,dev]'
 	@touch $@ $(VENV)/for-running
 
 $(VENV)/with-torch: $(SOURCES)

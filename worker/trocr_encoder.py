@@ -14,6 +14,7 @@ from transformers import DeiTModel, ViTModel
 from worker.recognizer import GroupSize, LinePixels
 from worker.trocr_checkpoint import Checkpoint
 from worker.trocr_graphs import FixedShapes, powers_of_two
+from worker.trocr_openvino import OpenvinoEncoder, is_faster_here
 from worker.trocr_pixels import DevicePixels
 from worker.trocr_vit import VitEncoder
 
@@ -108,6 +109,10 @@ def _use_one_core() -> None:
 
 
 def _encoder_of(model: Any) -> Callable[[Tensor], Tensor]:
-    if isinstance(model.encoder, ViTModel | DeiTModel):
-        return VitEncoder(model.encoder)
-    return lambda pixel_values: model.encoder(pixel_values=pixel_values).last_hidden_state
+    encoder = model.encoder
+    if isinstance(encoder, ViTModel | DeiTModel):
+        in_bfloat16 = encoder.device.type == "cpu" and encoder.dtype == torch.bfloat16
+        if in_bfloat16 and is_faster_here():
+            return OpenvinoEncoder(encoder, cores=torch.get_num_threads())
+        return VitEncoder(encoder)
+    return lambda pixel_values: encoder(pixel_values=pixel_values).last_hidden_state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from structlog.testing import capture_logs
 from transformers import DeiTConfig, DeiTModel, ViTConfig, ViTModel
 
 from tests.real_lines import real_lines
@@ -21,6 +23,7 @@ from worker.trocr_decoder import DecoderRows
 from worker.trocr_encoder import CpuEncoder
 from worker.trocr_errors import errors_named
 from worker.trocr_graphs import FixedShapes, powers_of_two
+from worker.trocr_openvino import OpenvinoEncoder
 from worker.trocr_pixels import DevicePixels
 from worker.trocr_resize import FILTERS, Weights, resized
 from worker.trocr_vit import VitEncoder
@@ -122,17 +125,36 @@ def test_one_product_for_queries_keys_and_values_changes_nothing(encoder: Any, c
     assert torch.equal(after, before)
 
 
-def test_in_bfloat16_a_picture_is_encoded_as_closely_as_by_transformers() -> None:
+def in_openvino(encoder: ViTModel | DeiTModel) -> Callable[[torch.Tensor], torch.Tensor]:
+    return OpenvinoEncoder(encoder, cores=2)
+
+
+@pytest.mark.parametrize("ours", [VitEncoder, in_openvino])
+@pytest.mark.parametrize(("encoder", "config"), [(ViTModel, ViTConfig), (DeiTModel, DeiTConfig)])
+def test_in_bfloat16_pictures_are_encoded_as_closely_as_by_transformers(
+    ours: Callable[[Any], Callable[[torch.Tensor], torch.Tensor]], encoder: Any, config: Any
+) -> None:
     torch.manual_seed(5)
-    exact: Any = ViTModel(ViTConfig(hidden_size=64, num_hidden_layers=3, num_attention_heads=4, image_size=64))
-    exact.eval()
+    exact = encoder(config(hidden_size=64, num_hidden_layers=3, num_attention_heads=4, image_size=[48, 80])).eval()
     model = deepcopy(exact).bfloat16()
-    pixel_values = torch.rand(3, 3, 64, 64)
+    pictures = torch.rand(6, 1, 3, 48, 80)
+    encode = ours(model)
     with torch.inference_mode():
-        expected = exact(pixel_values=pixel_values).last_hidden_state
-        theirs = model(pixel_values=pixel_values.bfloat16()).last_hidden_state
-        ours = VitEncoder(model)(pixel_values.bfloat16())
-    assert (ours - expected).square().mean() < 1.2 * (theirs - expected).square().mean()
+        expected = torch.cat([exact(pixel_values=picture).last_hidden_state for picture in pictures])
+        theirs = torch.cat([model(pixel_values=picture.bfloat16()).last_hidden_state for picture in pictures])
+        read = torch.cat([encode(picture.bfloat16()) for picture in pictures])
+        with ThreadPoolExecutor(2) as pool:
+            at_once = torch.cat(list(pool.map(lambda picture: encode(picture.bfloat16()), pictures)))
+    assert (read - expected).square().mean() < 1.2 * (theirs - expected).square().mean()
+    assert torch.equal(at_once, read)
+
+
+def test_without_openvino_pytorch_encodes_and_says_what_would_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.trocr_openvino.find_spec", lambda _: None)
+    with capture_logs() as logs:
+        recognizer = load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype="bfloat16", rows=4)
+    assert [entry["install"] for entry in logs if "install" in entry] == ["openvino"]
+    assert read_all(recognizer, real_lines(), at_once=4).keys() == real_lines().keys()
 
 
 def test_a_line_that_gives_no_numbers_leaves_its_rows_clean(tmp_path: Path) -> None:

@@ -11,3 +11,9 @@ def test_the_runtime_of_a_model_tells_nobody_of_its_use() -> None:
     command = [sys.executable, "-c", "import worker, onnxruntime"]
     started = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (started.returncode, started.stderr) == (0, "")
+
+
+def test_openvino_is_kept_from_the_package_through_which_it_tells() -> None:
+    program = "import worker, openvino, sys; print(sys.modules['openvino_telemetry'])"
+    started = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert started.stdout.strip() == "None"
