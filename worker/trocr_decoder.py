@@ -8,11 +8,12 @@ transformers modules, layer by layer, and the arithmetic is theirs (`transformer
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import embedding, scaled_dot_product_attention
 from transformers.models.trocr.modeling_trocr import (
     TrOCRAttention,
@@ -23,6 +24,7 @@ from transformers.models.trocr.modeling_trocr import (
 )
 
 from worker.trocr_graphs import FixedShapes, powers_of_two
+from worker.trocr_openvino import CompiledModule
 
 #: Shorter texts take no less time where shapes are fixed.
 _SHORTEST = 16
@@ -50,10 +52,18 @@ class DecoderRows:
         positions: The most tokens that a row feeds.
         source_length: Vectors that the encoder gives for each line.
         start_token: What each row feeds first.
+        openvino: Whether OpenVINO computes the large products, in bfloat16 what comes before the first step.
     """
 
     def __init__(
-        self, model: TrOCRForCausalLM, *, rows: int, positions: int, source_length: int, start_token: int
+        self,
+        model: TrOCRForCausalLM,
+        *,
+        rows: int,
+        positions: int,
+        source_length: int,
+        start_token: int,
+        openvino: bool = False,
     ) -> None:
         self._decoder = model.model.decoder
         self._head = model.output_projection
@@ -62,6 +72,14 @@ class DecoderRows:
         heads = config.decoder_attention_heads
         head_dim = config.hidden_size // heads
         weight = self._head.weight
+        self._keys_values: Callable[[Tensor], Sequence[Tensor]] = _KeysValues(self._decoder)
+        self._compiled_head = None
+        if openvino:
+            cores = torch.get_num_threads()
+            encoded = (-1, source_length, self._decoder.layers[0].encoder_attn.k_proj.in_features)
+            self._keys_values = CompiledModule(_KeysValues(self._decoder), encoded, cores=cores)
+            hidden = (-1, self._head.in_features)
+            self._compiled_head = CompiledModule(self._head, hidden, cores=cores, number_format="f32")
         #: Keys and values of what each row has fed (layers, 2, rows, heads, positions, head_dim). Zeroed, here and for
         #: each new line, because a slot that is masked out is still multiplied, by zero, and must not hold a NaN.
         self._own = weight.new_zeros((len(self._decoder.layers), 2, rows, heads, positions, head_dim))
@@ -92,13 +110,12 @@ class DecoderRows:
         first, last = self._count, self._count + sum(rows_each)
         # Only where there are beams: to copy it a GPU's host waits for the encoder.
         repeats = torch.tensor(rows_each, device=encoded.device) if last - first > len(rows_each) else None
-        for index, layer in enumerate(self._decoder.layers):
-            attention = layer.encoder_attn
-            for kind, projection in enumerate((attention.k_proj, attention.v_proj)):
-                seen = _by_head(projection(encoded), attention)
-                if repeats is not None:
-                    seen = seen.repeat_interleave(repeats, dim=0)
-                self._seen[index, kind, first:last] = seen
+        for number, vectors in enumerate(self._keys_values(encoded)):
+            index, kind = divmod(number, 2)
+            seen = _by_head(vectors, self._decoder.layers[index].encoder_attn)
+            if repeats is not None:
+                seen = seen.repeat_interleave(repeats, dim=0)
+            self._seen[index, kind, first:last] = seen
         self._own[:, :, first:last] = 0
         self._tokens[first:last] = self._start_token
         self._lengths[first:last] = 0
@@ -164,6 +181,8 @@ class DecoderRows:
         return Step(tokens=tokens, logprobs=logprobs, scores=scores)
 
     def _scores(self, hidden: Tensor) -> Tensor:
+        if self._compiled_head is not None:
+            return self._compiled_head(hidden)[0]
         weight = self._head.weight
         if weight.device.type == "cpu" and len(hidden) > 1:
             # The vocabulary is far longer than the rows are many. With it in front, the product takes half to two
@@ -193,6 +212,20 @@ class DecoderRows:
         changed = layer.fc2(layer.activation_fn(layer.fc1(hidden)))
         normalised: Tensor = layer.final_layer_norm(hidden + changed)
         return normalised
+
+
+class _KeysValues(nn.Module):
+    """Keys and values, layer by layer, of what the encoder gives: each (lines, source_length, width)."""
+
+    def __init__(self, decoder: TrOCRDecoder) -> None:
+        super().__init__()
+        attentions: list[Any] = [layer.encoder_attn for layer in decoder.layers]
+        self._projections = nn.ModuleList(
+            projection for attention in attentions for projection in (attention.k_proj, attention.v_proj)
+        )
+
+    def forward(self, encoded: Tensor) -> tuple[Tensor, ...]:
+        return tuple(projection(encoded) for projection in self._projections)
 
 
 def _attend(attention: TrOCRAttention, hidden: Tensor, keys_values: Tensor, visible: Tensor | None = None) -> Tensor:

@@ -8,13 +8,13 @@ from threading import Barrier
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DeiTModel, ViTModel
 
 from worker.recognizer import GroupSize, LinePixels
 from worker.trocr_checkpoint import Checkpoint
 from worker.trocr_graphs import FixedShapes, powers_of_two
-from worker.trocr_openvino import OpenvinoEncoder, is_faster_here
+from worker.trocr_openvino import CompiledModule
 from worker.trocr_pixels import DevicePixels
 from worker.trocr_vit import VitEncoder
 
@@ -31,11 +31,12 @@ class CpuEncoder:
 
     Args:
         checkpoint: Its model is on the CPU.
+        openvino: Whether OpenVINO encodes, if it can.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, openvino: bool) -> None:
         self._checkpoint = checkpoint
-        self._states = _States(checkpoint)
+        self._states = _States(checkpoint, openvino=openvino)
         cores = torch.get_num_threads()
         #: How many lines are best encoded together: as many as there are cores.
         self.group_size = GroupSize(least=cores, most=cores)
@@ -68,7 +69,7 @@ class CudaEncoder:
 
     def __init__(self, checkpoint: Checkpoint, *, most_lines: int) -> None:
         self._checkpoint = checkpoint
-        self._states = _States(checkpoint)
+        self._states = _States(checkpoint, openvino=False)
         #: How many lines are best encoded together: a few take as long as one.
         self.group_size = GroupSize(least=min(_LEAST_ON_CUDA, most_lines), most=most_lines)
         self._on_device = DevicePixels.of(checkpoint)
@@ -90,9 +91,9 @@ class CudaEncoder:
 class _States:
     """What a checkpoint's decoder looks at, for pictures that are ready."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, openvino: bool) -> None:
         model: Any = checkpoint.model
-        self._encoder = _encoder_of(checkpoint.model)
+        self._encoder = _encoder_of(checkpoint.model, openvino=openvino)
         self._dtype = checkpoint.decoder.dtype
         self._projection = getattr(model, "enc_to_dec_proj", None)
 
@@ -108,11 +109,27 @@ def _use_one_core() -> None:
     torch.set_num_threads(1)
 
 
-def _encoder_of(model: Any) -> Callable[[Tensor], Tensor]:
+def _encoder_of(model: Any, *, openvino: bool) -> Callable[[Tensor], Tensor]:
     encoder = model.encoder
-    if isinstance(encoder, ViTModel | DeiTModel):
-        in_bfloat16 = encoder.device.type == "cpu" and encoder.dtype == torch.bfloat16
-        if in_bfloat16 and is_faster_here():
-            return OpenvinoEncoder(encoder, cores=torch.get_num_threads())
+    if not isinstance(encoder, ViTModel | DeiTModel):
+        return _LastHiddenState(encoder)
+    if not openvino:
         return VitEncoder(encoder)
-    return lambda pixel_values: encoder(pixel_values=pixel_values).last_hidden_state
+    size = encoder.config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    cores = torch.get_num_threads()
+    picture = (1, encoder.config.num_channels, height, width)
+    compiled = CompiledModule(_LastHiddenState(encoder), picture, cores=cores, at_once=cores)
+    return lambda pixel_values: compiled(pixel_values)[0].clone()
+
+
+class _LastHiddenState(nn.Module):
+    """An encoder that gives one thing alone."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self._encoder = encoder
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        states: Tensor = self._encoder(pixel_values=pixel_values).last_hidden_state
+        return states

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,18 @@ import pytest
 import torch
 from PIL import Image
 from structlog.testing import capture_logs
+from torch import nn
 from transformers import DeiTConfig, DeiTModel, ViTConfig, ViTModel
 
 from tests.real_lines import real_lines
 from tests.trocr_models import BUNDLED, Shape, generated, read_all, save_random_model, some_lines
 from worker.recognizer import DeviceLost, LineRequest, ModelUnavailable, Recognition, RecognizerOutOfMemory
-from worker.trocr import TrocrRecognizer, load_trocr
+from worker.trocr import TrocrRecognizer, find_checkpoint, load_trocr
 from worker.trocr_decoder import DecoderRows
 from worker.trocr_encoder import CpuEncoder
 from worker.trocr_errors import errors_named
 from worker.trocr_graphs import FixedShapes, powers_of_two
-from worker.trocr_openvino import OpenvinoEncoder
+from worker.trocr_openvino import CompiledModule
 from worker.trocr_pixels import DevicePixels
 from worker.trocr_resize import FILTERS, Weights, resized
 from worker.trocr_vit import VitEncoder
@@ -125,28 +125,45 @@ def test_one_product_for_queries_keys_and_values_changes_nothing(encoder: Any, c
     assert torch.equal(after, before)
 
 
-def in_openvino(encoder: ViTModel | DeiTModel) -> Callable[[torch.Tensor], torch.Tensor]:
-    return OpenvinoEncoder(encoder, cores=2)
-
-
-@pytest.mark.parametrize("ours", [VitEncoder, in_openvino])
-@pytest.mark.parametrize(("encoder", "config"), [(ViTModel, ViTConfig), (DeiTModel, DeiTConfig)])
-def test_in_bfloat16_pictures_are_encoded_as_closely_as_by_transformers(
-    ours: Callable[[Any], Callable[[torch.Tensor], torch.Tensor]], encoder: Any, config: Any
+@pytest.mark.parametrize("openvino", [False, True])
+@pytest.mark.parametrize("encoder", [ViTModel, DeiTModel])
+def test_in_bfloat16_lines_are_encoded_as_closely_as_by_transformers(
+    tmp_path: Path, encoder: type[ViTModel | DeiTModel], openvino: bool
 ) -> None:
-    torch.manual_seed(5)
-    exact = encoder(config(hidden_size=64, num_hidden_layers=3, num_attention_heads=4, image_size=[48, 80])).eval()
-    model = deepcopy(exact).bfloat16()
-    pictures = torch.rand(6, 1, 3, 48, 80)
-    encode = ours(model)
+    save_random_model(tmp_path, Shape(encoder=encoder))
+    exact, small = (
+        find_checkpoint(tmp_path, name="random", device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16")
+    )
+    lines = list(some_lines(6).values())
     with torch.inference_mode():
-        expected = torch.cat([exact(pixel_values=picture).last_hidden_state for picture in pictures])
-        theirs = torch.cat([model(pixel_values=picture.bfloat16()).last_hidden_state for picture in pictures])
-        read = torch.cat([encode(picture.bfloat16()) for picture in pictures])
-        with ThreadPoolExecutor(2) as pool:
-            at_once = torch.cat(list(pool.map(lambda picture: encode(picture.bfloat16()), pictures)))
-    assert (read - expected).square().mean() < 1.2 * (theirs - expected).square().mean()
-    assert torch.equal(at_once, read)
+        expected = CpuEncoder(exact, openvino=False).encoded(lines)
+        model: Any = small.model
+        theirs = model.encoder(pixel_values=small.preprocessed(lines)).last_hidden_state.float()
+        encode = CpuEncoder(small, openvino=openvino)
+        ours = encode.encoded(lines)
+        alone = torch.cat([encode.encoded([line]) for line in lines])
+    assert (ours - expected).square().mean() < 1.2 * (theirs - expected).square().mean()
+    assert torch.equal(ours, alone)
+
+
+def test_a_module_in_openvino_computes_the_same_for_each_thread() -> None:
+    torch.manual_seed(5)
+    module = nn.Linear(48, 300)
+    compiled = CompiledModule(module, (-1, 48), cores=2, at_once=2, number_format="f32")
+    arguments = [torch.randn(length, 48) for length in (1, 4, 2, 1, 7, 3)]
+    with torch.inference_mode(), ThreadPoolExecutor(2) as pool:
+        computed = list(pool.map(lambda argument: compiled(argument)[0].clone(), arguments))
+        assert all(map(torch.allclose, computed, map(module, arguments), repeat(1e-4), repeat(1e-5)))
+
+
+def test_with_openvino_real_lines_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = {}
+    for openvino, dtype in ((False, "float32"), (True, "bfloat16")):
+        monkeypatch.setattr("worker.trocr.is_faster_for", lambda _, openvino=openvino: openvino)
+        recognizer = load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype=dtype, rows=4)  # type: ignore[arg-type]
+        read[dtype] = {key: tokens for key, (tokens, _) in read_all(recognizer, real_lines(), at_once=4).items()}
+    same = [key for key, tokens in read["float32"].items() if read["bfloat16"][key] == tokens]
+    assert len(same) > 0.7 * len(real_lines())
 
 
 def test_without_openvino_pytorch_encodes_and_says_what_would_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +193,7 @@ def test_threads_that_encode_change_those_of_nobody_else(tmp_path: Path) -> None
     cores = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        encoder = CpuEncoder(random_recognizer(tmp_path, Shape()).checkpoint)
+        encoder = CpuEncoder(random_recognizer(tmp_path, Shape()).checkpoint, openvino=False)
         with torch.inference_mode(), ThreadPoolExecutor(1) as device:
             encoder.encoded(list(some_lines(2).values()))
             assert device.submit(torch.get_num_threads).result() == 2
