@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, scaled_dot_product_attention
+from torch.nn.functional import embedding, linear, scaled_dot_product_attention
 from transformers.models.trocr.modeling_trocr import (
     TrOCRAttention,
     TrOCRDecoder,
@@ -25,6 +25,7 @@ from transformers.models.trocr.modeling_trocr import (
 
 from worker.trocr_graphs import FixedShapes, powers_of_two
 from worker.trocr_openvino import CompiledModule
+from worker.trocr_vit import joined_projections
 
 #: Shorter texts take no less time where shapes are fixed.
 _SHORTEST = 16
@@ -72,6 +73,8 @@ class DecoderRows:
         heads = config.decoder_attention_heads
         head_dim = config.hidden_size // heads
         weight = self._head.weight
+        #: Of each layer's own attention: weights and biases of queries, keys and values, to be multiplied at once.
+        self._projections = [joined_projections(layer.self_attn) for layer in self._decoder.layers]
         self._keys_values: Callable[[Tensor], Sequence[Tensor]] = _KeysValues(self._decoder)
         self._compiled_head = None
         if openvino:
@@ -202,13 +205,14 @@ class DecoderRows:
     def _through_layer(self, index: int, layer: TrOCRDecoderLayer, hidden: Tensor, visible: Tensor) -> Tensor:
         count, longest = hidden.shape[0], visible.shape[-1]
         attention, lengths = layer.self_attn, self._lengths[:count]
-        for kind, projection in enumerate((attention.k_proj, attention.v_proj)):
-            fed = projection(hidden).view(count, attention.num_heads, attention.head_dim)
-            self._own[index, kind, self._order[:count], :, lengths] = fed
+        queries, keys, values = linear(hidden, *self._projections[index]).chunk(3, dim=1)
+        for kind, fed in enumerate((keys, values)):
+            by_head = fed.view(count, attention.num_heads, attention.head_dim)
+            self._own[index, kind, self._order[:count], :, lengths] = by_head
         own = self._own[index, :, :count, :, :longest]
-        hidden = layer.self_attn_layer_norm(hidden + _attend(attention, hidden, own, visible))
-        seen = self._seen[index, :, :count]
-        hidden = layer.encoder_attn_layer_norm(hidden + _attend(layer.encoder_attn, hidden, seen))
+        hidden = layer.self_attn_layer_norm(hidden + _attend(attention, queries, own, visible))
+        seen, attention = self._seen[index, :, :count], layer.encoder_attn
+        hidden = layer.encoder_attn_layer_norm(hidden + _attend(attention, attention.q_proj(hidden), seen))
         changed = layer.fc2(layer.activation_fn(layer.fc1(hidden)))
         normalised: Tensor = layer.final_layer_norm(hidden + changed)
         return normalised
@@ -228,19 +232,19 @@ class _KeysValues(nn.Module):
         return tuple(projection(encoded) for projection in self._projections)
 
 
-def _attend(attention: TrOCRAttention, hidden: Tensor, keys_values: Tensor, visible: Tensor | None = None) -> Tensor:
+def _attend(attention: TrOCRAttention, queries: Tensor, keys_values: Tensor, visible: Tensor | None = None) -> Tensor:
     """What each row gathers, (count, width).
 
     Args:
         attention: Whose weights to use.
-        hidden: (count, width).
+        queries: (count, width).
         keys_values: (2, count, heads, length, head_dim).
         visible: Which keys a row sees, (count, 1, 1, length); None is all.
     """
     keys, values = keys_values
-    queries = _by_head(attention.q_proj(hidden)[:, None], attention)
-    gathered = scaled_dot_product_attention(queries, keys, values, attn_mask=visible, scale=attention.scaling)
-    projected: Tensor = attention.out_proj(gathered.reshape(hidden.shape))
+    by_head = _by_head(queries[:, None], attention)
+    gathered = scaled_dot_product_attention(by_head, keys, values, attn_mask=visible, scale=attention.scaling)
+    projected: Tensor = attention.out_proj(gathered.reshape(queries.shape))
     return projected
 
 

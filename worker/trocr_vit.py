@@ -26,7 +26,7 @@ class VitEncoder:
     def __init__(self, encoder: ViTModel | DeiTModel) -> None:
         self._encoder: Any = encoder
         self._layers: list[tuple[Any, Tensor, Tensor | None]] = [
-            (layer, *_joined(layer.attention)) for layer in self._encoder.layers
+            (layer, *joined_projections(layer.attention)) for layer in self._encoder.layers
         ]
 
     def __call__(self, pixel_values: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def _gathered_by_head(queries: Tensor, keys: Tensor, values: Tensor, scale: floa
     return torch.cat([torch.bmm(torch.bmm(q, k.transpose(1, 2)).softmax(-1), v) for q, k, v in heads], dim=-1)
 
 
-def _joined(attention: Any) -> tuple[Tensor, Tensor | None]:
+def joined_projections(attention: Any) -> tuple[Tensor, Tensor | None]:
     """The weights and biases of queries, keys and values in one tensor each, on which the modules' own become views."""
     modules: list[nn.Linear] = [attention.q_proj, attention.k_proj, attention.v_proj]
     weight = torch.cat([module.weight.detach() for module in modules])
