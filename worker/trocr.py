@@ -27,7 +27,7 @@ from worker.trocr_decoder import DecoderRows
 from worker.trocr_device import choose_device, choose_dtype
 from worker.trocr_encoder import CpuEncoder, CudaEncoder
 from worker.trocr_errors import errors_named
-from worker.trocr_openvino import is_faster_for
+from worker.trocr_openvino import openvino_computes
 from worker.trocr_reading import Reading
 from worker.trocr_steps import MadeStep
 
@@ -72,7 +72,7 @@ class TrocrRecognizer:
         #: Steps whose tokens were not looked at.
         self._made: deque[MadeStep] = deque()
         with torch.inference_mode(), errors_named():
-            openvino = is_faster_for(checkpoint.model)
+            openvino = openvino_computes(checkpoint.model)
             self._encoder = (
                 CudaEncoder(checkpoint, most_lines=self._rows)
                 if kind == "cuda"

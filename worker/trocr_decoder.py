@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ class DecoderRows:
         positions: int,
         source_length: int,
         start_token: int,
-        openvino: bool = False,
+        openvino: bool,
     ) -> None:
         self._decoder = model.model.decoder
         self._head = model.output_projection
@@ -75,12 +76,12 @@ class DecoderRows:
         weight = self._head.weight
         #: Of each layer's own attention: weights and biases of queries, keys and values, to be multiplied at once.
         self._projections = [joined_projections(layer.self_attn) for layer in self._decoder.layers]
-        self._keys_values: Callable[[Tensor], Sequence[Tensor]] = _KeysValues(self._decoder)
+        keys_values = _KeysValues(self._decoder)
+        self._keys_values: Callable[[Tensor], Sequence[Tensor]] = keys_values
         self._compiled_head = None
         if openvino:
             cores = torch.get_num_threads()
-            encoded = (-1, source_length, self._decoder.layers[0].encoder_attn.k_proj.in_features)
-            self._keys_values = CompiledModule(_KeysValues(self._decoder), encoded, cores=cores)
+            self._keys_values = CompiledModule(keys_values, (-1, source_length, keys_values.in_features), cores=cores)
             hidden = (-1, self._head.in_features)
             self._compiled_head = CompiledModule(self._head, hidden, cores=cores, number_format="f32")
         #: Keys and values of what each row has fed (layers, 2, rows, heads, positions, head_dim). Zeroed, here and for
@@ -113,8 +114,8 @@ class DecoderRows:
         first, last = self._count, self._count + sum(rows_each)
         # Only where there are beams: to copy it a GPU's host waits for the encoder.
         repeats = torch.tensor(rows_each, device=encoded.device) if last - first > len(rows_each) else None
-        for number, vectors in enumerate(self._keys_values(encoded)):
-            index, kind = divmod(number, 2)
+        places = product(range(len(self._decoder.layers)), (0, 1))
+        for (index, kind), vectors in zip(places, self._keys_values(encoded), strict=True):
             seen = _by_head(vectors, self._decoder.layers[index].encoder_attn)
             if repeats is not None:
                 seen = seen.repeat_interleave(repeats, dim=0)
@@ -219,11 +220,13 @@ class DecoderRows:
 
 
 class _KeysValues(nn.Module):
-    """Keys and values, layer by layer, of what the encoder gives: each (lines, source_length, width)."""
+    """Keys, then values, of what the encoder gives, layer after layer: each (lines, source_length, width)."""
 
     def __init__(self, decoder: TrOCRDecoder) -> None:
         super().__init__()
         attentions: list[Any] = [layer.encoder_attn for layer in decoder.layers]
+        #: The width of what the encoder gives.
+        self.in_features: int = attentions[0].k_proj.in_features
         self._projections = nn.ModuleList(
             projection for attention in attentions for projection in (attention.k_proj, attention.v_proj)
         )

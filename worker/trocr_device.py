@@ -14,6 +14,7 @@ _log = structlog.get_logger(__name__)
 
 #: Where NVIDIA's driver tells its version, whoever may use it.
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+_CPUINFO = Path("/proc/cpuinfo")
 #: Words in the `flags` of /proc/cpuinfo for instructions that multiply bfloat16: x86's two sets, and Arm's.
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
@@ -42,16 +43,17 @@ def choose_dtype(
     wanted: Literal["auto", "float32", "bfloat16", "float16"],
     device: torch.device,
     *,
-    cpuinfo: Path = Path("/proc/cpuinfo"),
+    cpuinfo: Path = _CPUINFO,
 ) -> torch.dtype:
     """The number format to compute in; `auto` is bfloat16 where the device multiplies in it, else float32."""
     if wanted != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
-    multiplies = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_multiplies_bfloat16(cpuinfo)
+    multiplies = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_multiplies_bfloat16(cpuinfo)
     return torch.bfloat16 if multiplies else torch.float32
 
 
-def _cpu_multiplies_bfloat16(cpuinfo: Path) -> bool:
+def cpu_multiplies_bfloat16(cpuinfo: Path = _CPUINFO) -> bool:
+    """Whether the CPU has instructions for it, by what Linux tells of it."""
     try:
         lines = cpuinfo.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Barrier
 from typing import Any
 
@@ -36,8 +37,10 @@ class CpuEncoder:
 
     def __init__(self, checkpoint: Checkpoint, *, openvino: bool) -> None:
         self._checkpoint = checkpoint
-        self._states = _States(checkpoint, openvino=openvino)
         cores = torch.get_num_threads()
+        self._states = _States(checkpoint, openvino_lines=cores if openvino else 0)
+        #: For a line that has all cores: PyTorch divides it by itself, OpenVINO if it is compiled for that.
+        self._states_alone = _States(checkpoint, openvino_lines=1) if openvino and cores > 1 else self._states
         #: How many lines are best encoded together: as many as there are cores.
         self.group_size = GroupSize(least=cores, most=cores)
         self._pool = ThreadPoolExecutor(cores, thread_name_prefix="encoder", initializer=_use_one_core)
@@ -50,13 +53,12 @@ class CpuEncoder:
     def encoded(self, lines: Sequence[LinePixels]) -> Tensor:
         """The encoder's output for each line, (lines, source_length, width) in the decoder's dtype."""
         if len(lines) == 1:
-            # alone, it has all cores
-            return self._encoded_alone(lines[0])
-        return torch.cat(list(self._pool.map(self._encoded_alone, lines)))
+            return self._encoded_by(self._states_alone, lines[0])
+        return torch.cat(list(self._pool.map(partial(self._encoded_by, self._states), lines)))
 
-    def _encoded_alone(self, line: LinePixels) -> Tensor:
+    def _encoded_by(self, states: _States, line: LinePixels) -> Tensor:
         with torch.inference_mode():
-            return self._states(self._checkpoint.preprocessed([line]))
+            return states(self._checkpoint.preprocessed([line]))
 
 
 class CudaEncoder:
@@ -69,7 +71,7 @@ class CudaEncoder:
 
     def __init__(self, checkpoint: Checkpoint, *, most_lines: int) -> None:
         self._checkpoint = checkpoint
-        self._states = _States(checkpoint, openvino=False)
+        self._states = _States(checkpoint)
         #: How many lines are best encoded together: a few take as long as one.
         self.group_size = GroupSize(least=min(_LEAST_ON_CUDA, most_lines), most=most_lines)
         self._on_device = DevicePixels.of(checkpoint)
@@ -89,11 +91,16 @@ class CudaEncoder:
 
 
 class _States:
-    """What a checkpoint's decoder looks at, for pictures that are ready."""
+    """What a checkpoint's decoder looks at, for pictures that are ready.
 
-    def __init__(self, checkpoint: Checkpoint, *, openvino: bool) -> None:
+    Args:
+        checkpoint: Whose encoder to use.
+        openvino_lines: How many lines OpenVINO encodes at once, which share the cores; 0 is PyTorch.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, openvino_lines: int = 0) -> None:
         model: Any = checkpoint.model
-        self._encoder = _encoder_of(checkpoint.model, openvino=openvino)
+        self._encoder = _encoder_of(checkpoint.model, openvino_lines)
         self._dtype = checkpoint.decoder.dtype
         self._projection = getattr(model, "enc_to_dec_proj", None)
 
@@ -109,17 +116,17 @@ def _use_one_core() -> None:
     torch.set_num_threads(1)
 
 
-def _encoder_of(model: Any, *, openvino: bool) -> Callable[[Tensor], Tensor]:
+def _encoder_of(model: Any, openvino_lines: int) -> Callable[[Tensor], Tensor]:
     encoder = model.encoder
     if not isinstance(encoder, ViTModel | DeiTModel):
         return _LastHiddenState(encoder)
-    if not openvino:
+    if not openvino_lines:
         return VitEncoder(encoder)
     size = encoder.config.image_size
     height, width = (size, size) if isinstance(size, int) else size
-    cores = torch.get_num_threads()
     picture = (1, encoder.config.num_channels, height, width)
-    compiled = CompiledModule(_LastHiddenState(encoder), picture, cores=cores, at_once=cores)
+    cores = torch.get_num_threads()
+    compiled = CompiledModule(_LastHiddenState(encoder), picture, cores=cores, at_once=openvino_lines)
     return lambda pixel_values: compiled(pixel_values)[0].clone()
 
 

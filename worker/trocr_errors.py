@@ -1,4 +1,4 @@
-"""What PyTorch's exceptions mean for the lines: too little memory, a device that is lost, or neither."""
+"""What PyTorch's and OpenVINO's exceptions mean for the lines: too little memory, a device that is lost, or neither."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ import torch
 from worker.recognizer import DeviceLost, RecognizerOutOfMemory
 
 #: What tells of too little memory in errors that have no class of their own for it: of CUDA's driver, of cuBLAS, of the
-#: CPU's allocator; and of the recording of a CUDA graph, whose end says no more than that something failed before
-#: (https://github.com/pytorch/pytorch/pull/187795).
+#: CPU's allocator, of OpenVINO; and of the recording of a CUDA graph, whose end says no more than that something failed
+#: before (https://github.com/pytorch/pytorch/pull/187795).
 _OUT_OF_MEMORY = (
     *("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory"),
+    *("Failed to allocate", "can't alloc"),
     "operation failed due to a previous error during capture",
 )
 
 
+#: What OpenVINO answers to every call of a size for which it once had no room.
+_LOST = "Broken promise"
+
+
 @contextmanager
 def errors_named() -> Iterator[None]:
-    """Raise what PyTorch raises as what it means.
+    """Raise what they raise as what it means.
 
     Raises:
         RecognizerOutOfMemory: There was no room on the device, or on the host.
-        DeviceLost: After a failed assertion or a bad address every further call fails.
+        DeviceLost: After a failed assertion, a bad address or a broken promise every further call fails.
         Exception: Anything else as it is.
     """
     try:
@@ -33,7 +38,7 @@ def errors_named() -> Iterator[None]:
         if _is_out_of_memory(error):
             torch.cuda.empty_cache()
             raise RecognizerOutOfMemory(str(error)) from error
-        if isinstance(error, torch.AcceleratorError):
+        if isinstance(error, torch.AcceleratorError) or _LOST in str(error):
             raise DeviceLost(str(error)) from error
         raise
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +27,7 @@ from worker.trocr_decoder import DecoderRows
 from worker.trocr_encoder import CpuEncoder
 from worker.trocr_errors import errors_named
 from worker.trocr_graphs import FixedShapes, powers_of_two
-from worker.trocr_openvino import CompiledModule
+from worker.trocr_openvino import CompiledModule, openvino_computes
 from worker.trocr_pixels import DevicePixels
 from worker.trocr_resize import FILTERS, Weights, resized
 from worker.trocr_vit import VitEncoder
@@ -34,6 +38,16 @@ LIMIT = 24
 def random_recognizer(folder: Path, shape: Shape) -> TrocrRecognizer:
     save_random_model(folder, shape)
     return load_trocr(folder, name="random", device="cpu", dtype="float32", rows=4, max_new_tokens=LIMIT)
+
+
+@contextmanager
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("rules", [None, 2])
@@ -135,7 +149,7 @@ def test_in_bfloat16_lines_are_encoded_as_closely_as_by_transformers(
         find_checkpoint(tmp_path, name="random", device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16")
     )
     lines = list(some_lines(6).values())
-    with torch.inference_mode():
+    with torch.inference_mode(), two_threads():
         expected = CpuEncoder(exact, openvino=False).encoded(lines)
         model: Any = small.model
         theirs = model.encoder(pixel_values=small.preprocessed(lines)).last_hidden_state.float()
@@ -156,29 +170,107 @@ def test_a_module_in_openvino_computes_the_same_for_each_thread() -> None:
         assert all(map(torch.allclose, computed, map(module, arguments), repeat(1e-4), repeat(1e-5)))
 
 
-def test_with_openvino_real_lines_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = {}
-    for openvino, dtype in ((False, "float32"), (True, "bfloat16")):
-        monkeypatch.setattr("worker.trocr.is_faster_for", lambda _, openvino=openvino: openvino)
-        recognizer = load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype=dtype, rows=4)  # type: ignore[arg-type]
-        read[dtype] = {key: tokens for key, (tokens, _) in read_all(recognizer, real_lines(), at_once=4).items()}
-    same = [key for key, tokens in read["float32"].items() if read["bfloat16"][key] == tokens]
-    assert len(same) > 0.7 * len(real_lines())
+@pytest.fixture
+def with_openvino(monkeypatch: pytest.MonkeyPatch) -> TrocrRecognizer:
+    monkeypatch.setattr("worker.trocr.openvino_computes", lambda _: True)
+    return load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype="bfloat16", rows=8)
 
 
-def test_without_openvino_pytorch_encodes_and_says_what_would_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.trocr_openvino.find_spec", lambda _: None)
+def test_with_openvino_most_real_lines_read_as_in_float32(
+    with_openvino: TrocrRecognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.trocr.openvino_computes", lambda _: False)
+    exact = load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype="float32", rows=8)
+    ours, expected = (read_all(recognizer, real_lines(), at_once=4) for recognizer in (with_openvino, exact))
+    assert sum(ours[key][0] == expected[key][0] for key in expected) > 0.7 * len(expected)
+
+
+def test_with_openvino_a_line_reads_the_same_whatever_others_wish(with_openvino: TrocrRecognizer) -> None:
+    wishes: list[dict[str, int]] = [{"beams": 3}, {"top_logprobs": 2}, {}]
+    requests = {
+        key: LineRequest(pixels=pixels, max_new_tokens=LIMIT, **wish)
+        for (key, pixels), wish in zip(real_lines().items(), wishes, strict=False)
+    }
+
+    def recognitions(*keys: str) -> dict[str, Recognition]:
+        with_openvino.admit({key: requests[key] for key in keys})
+        read: dict[str, Recognition] = {}
+        while len(read) < len(keys):
+            read |= with_openvino.step()
+        return read
+
+    together = recognitions(*requests)
+    for key in requests:
+        alone = recognitions(key)[key]
+        assert together[key].tokens == alone.tokens
+        assert together[key].confidence == pytest.approx(alone.confidence, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("multiplies", "machine", "installed", "computes"),
+    [
+        (True, "x86_64", True, True),
+        (True, "x86_64", False, False),
+        (True, "aarch64", False, False),
+        (False, "x86_64", False, False),
+    ],
+)
+def test_openvino_computes_where_it_is_faster_and_is_missed_nowhere_else(
+    multiplies: bool, machine: str, installed: bool, computes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.trocr_openvino.cpu_multiplies_bfloat16", lambda: multiplies)
+    monkeypatch.setattr("worker.trocr_openvino.platform.machine", lambda: machine)
+    monkeypatch.setattr("worker.trocr_openvino.find_spec", lambda _: installed or None)
+    model: Any = find_checkpoint(BUNDLED, name="trocr-tiny", device="cpu", dtype="bfloat16").model
     with capture_logs() as logs:
-        recognizer = load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype="bfloat16", rows=4)
-    assert [entry["install"] for entry in logs if "install" in entry] == ["openvino"]
+        assert openvino_computes(model) is computes
+        assert not openvino_computes(model.float())
+    is_missed = multiplies and machine == "x86_64" and not installed
+    assert len(logs) == is_missed
+
+
+def test_without_openvino_pytorch_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.trocr_openvino.find_spec", lambda _: None)
+    recognizer = load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype="bfloat16", rows=4)
     assert read_all(recognizer, real_lines(), at_once=4).keys() == real_lines().keys()
+
+
+def test_an_openvino_that_cannot_be_loaded_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ModelUnavailable, match="OpenVINO cannot compute this model"):
+        CompiledModule(nn.Linear(4, 4), (-1, 4), cores=1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "meaning"),
+    [
+        (RuntimeError("Failed to allocate 9469952 bytes of memory"), RecognizerOutOfMemory),
+        (RuntimeError("can't alloc"), RecognizerOutOfMemory),
+        ([np.zeros((1, 4), np.float32)], RecognizerOutOfMemory),
+        (RuntimeError("std::future_error: Broken promise"), DeviceLost),
+    ],
+)
+def test_what_openvino_answers_without_memory_is_known(
+    answer: Exception | list[Any], meaning: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def infer(*_: object, **__: object) -> dict[int, Any]:
+        if isinstance(answer, Exception):
+            raise answer
+        return dict(enumerate(answer))
+
+    compiled = CompiledModule(nn.Linear(4, 4), (-1, 4), cores=1)
+    monkeypatch.setattr(compiled, "_of_thread", SimpleNamespace(request=SimpleNamespace(infer=infer)))
+    with pytest.raises(meaning), errors_named():
+        compiled(torch.zeros(3, 4))
 
 
 def test_a_line_that_gives_no_numbers_leaves_its_rows_clean(tmp_path: Path) -> None:
     recognizer = random_recognizer(tmp_path, Shape())
     torch.manual_seed(5)
     with torch.inference_mode():
-        rows = DecoderRows(recognizer.checkpoint.decoder, rows=4, positions=LIMIT, source_length=17, start_token=2)
+        rows = DecoderRows(
+            recognizer.checkpoint.decoder, rows=4, positions=LIMIT, source_length=17, start_token=2, openvino=False
+        )
         bad = torch.full((1, 17, 48), torch.nan)
         rows.join(torch.cat([torch.randn(1, 17, 48), bad, bad, torch.randn(1, 17, 48)]), [1, 1, 1, 1])
         for _ in range(4):
@@ -190,15 +282,11 @@ def test_a_line_that_gives_no_numbers_leaves_its_rows_clean(tmp_path: Path) -> N
 
 
 def test_threads_that_encode_change_those_of_nobody_else(tmp_path: Path) -> None:
-    cores = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
+    with two_threads():
         encoder = CpuEncoder(random_recognizer(tmp_path, Shape()).checkpoint, openvino=False)
         with torch.inference_mode(), ThreadPoolExecutor(1) as device:
             encoder.encoded(list(some_lines(2).values()))
             assert device.submit(torch.get_num_threads).result() == 2
-    finally:
-        torch.set_num_threads(cores)
 
 
 def test_a_processor_that_keeps_the_aspect_ratio_is_left_to_itself() -> None:
