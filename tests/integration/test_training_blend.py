@@ -92,7 +92,7 @@ def test_the_share_of_the_start_that_reads_best_is_kept(
     reader = small_reader(ctc_weight=0.0)
     judge = _Judge([weight.detach() + 1 - liked_share for weight in reader.parameters()])
     trainer = _trainer(tmp_path, reader, judge, fine_tunes=fine_tunes)
-    learnt = [weight.detach() + 1 for weight in reader.parameters()]
+    learnt = [weight + 1 for weight in trainer._keeper.weights]
     trainer._kept = [weight.clone() for weight in learnt]
     trainer.state.kept_cer = judge.far(learnt)
     blended = trainer._blended(lambda _: None)
