@@ -15,6 +15,10 @@ class CheckpointUnavailable(Exception):
     """A checkpoint is not to be had; the message is for whoever named it."""
 
 
+class NoRepositoryId(CheckpointUnavailable):
+    """A name that no repository can have."""
+
+
 def fetched_checkpoint(repository: str, revision: str | None = None) -> Path:
     """The folder of a repository's files in the cache; its name is the commit's hash.
 
@@ -23,6 +27,7 @@ def fetched_checkpoint(repository: str, revision: str | None = None) -> Path:
     Without a network, and with HF_HUB_OFFLINE=1, the cache alone is asked.
 
     Raises:
+        NoRepositoryId: No repository can have that name.
         CheckpointUnavailable: There is no such repository or revision, or the hub is out of reach and the cache lacks
             it.
     """
@@ -31,7 +36,7 @@ def fetched_checkpoint(repository: str, revision: str | None = None) -> Path:
         if not any(folder.glob("model*.safetensors")):
             folder = _fetched(repository, revision, "pytorch_model*.bin")
     except HFValidationError as error:
-        raise CheckpointUnavailable(f"{repository} is no folder, and cannot be the id of a hub repository") from error
+        raise NoRepositoryId(f"{repository} is no folder, and cannot be the id of a hub repository") from error
     except LocalEntryNotFoundError as error:
         raise CheckpointUnavailable(
             f"{repository} is not whole in the hub's local cache, and the hub cannot be reached; "

@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 import torch
 
-from core.hub import CheckpointUnavailable, fetched_checkpoint
+from core.hub import CheckpointUnavailable, NoRepositoryId, fetched_checkpoint
 from core.reading_options import MAX_BEAMS
 from worker.recognizer import (
     GroupSize,
@@ -259,6 +259,10 @@ def _located(source: Path | str) -> tuple[Path, str | None]:
     repository, _, revision = source.partition("@")
     try:
         folder = fetched_checkpoint(repository, revision or None)
+    except NoRepositoryId as error:
+        raise ModelUnavailable(
+            f"{repository} is no folder, no bundled model, and cannot be the id of a hub repository"
+        ) from error
     except CheckpointUnavailable as error:
         raise ModelUnavailable(str(error)) from error
     return folder, folder.name

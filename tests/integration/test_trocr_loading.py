@@ -149,7 +149,7 @@ def test_a_misspelt_bundled_model_is_never_asked_of_the_hub() -> None:
 
 
 def test_a_name_that_nothing_can_have_says_where_it_was_looked_for() -> None:
-    with pytest.raises(ModelUnavailable, match="no folder, and cannot be"):
+    with pytest.raises(ModelUnavailable, match="no folder, no bundled model"):
         load_recognizer("a/b/c", on_cpu())
 
 
