@@ -17,15 +17,13 @@ _OUT_OF_MEMORY = (
     *("Failed to allocate", "can't alloc"),
     "operation failed due to a previous error during capture",
 )
-
-
 #: What OpenVINO answers to every call of a size for which it once had no room.
 _LOST = "Broken promise"
 
 
 @contextmanager
 def errors_named() -> Iterator[None]:
-    """Raise what they raise as what it means.
+    """Raise what PyTorch and OpenVINO raise as what it means.
 
     Raises:
         RecognizerOutOfMemory: There was no room on the device, or on the host.
