@@ -80,14 +80,20 @@ class Checkpoint:
     rules: LogitsProcessorList
 
     @property
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width that the encoder takes, in pixels."""
+        size = self.model.encoder.config.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return height, width
+
+    @property
     def max_aspect_ratio(self) -> float:
         """The width over height up to which a line is read well.
 
         What fits into a wide input is not squeezed at all. A square one squeezes every line; how far its model puts up
         with that depends on the lines that it learnt from, and nothing in a checkpoint tells of them.
         """
-        size = self.model.encoder.config.image_size
-        height, width = (size, size) if isinstance(size, int) else size
+        height, width = self.picture_size
         return max(_USUAL_ASPECT_RATIO, width / height)
 
     def preprocessed(self, lines: Sequence[LinePixels]) -> Tensor:

@@ -100,7 +100,7 @@ class _States:
 
     def __init__(self, checkpoint: Checkpoint, *, openvino_lines: int = 0) -> None:
         model: Any = checkpoint.model
-        self._encoder = _encoder_of(checkpoint.model, openvino_lines)
+        self._encoder = _encoder_of(checkpoint, openvino_lines)
         self._dtype = checkpoint.decoder.dtype
         self._projection = getattr(model, "enc_to_dec_proj", None)
 
@@ -116,15 +116,13 @@ def _use_one_core() -> None:
     torch.set_num_threads(1)
 
 
-def _encoder_of(model: Any, openvino_lines: int) -> Callable[[Tensor], Tensor]:
-    encoder = model.encoder
+def _encoder_of(checkpoint: Checkpoint, openvino_lines: int) -> Callable[[Tensor], Tensor]:
+    encoder: Any = checkpoint.model.encoder
     if not isinstance(encoder, ViTModel | DeiTModel):
         return _LastHiddenState(encoder)
     if not openvino_lines:
         return VitEncoder(encoder)
-    size = encoder.config.image_size
-    height, width = (size, size) if isinstance(size, int) else size
-    picture = (1, encoder.config.num_channels, height, width)
+    picture = (1, encoder.config.num_channels, *checkpoint.picture_size)
     cores = torch.get_num_threads()
     compiled = CompiledModule(_LastHiddenState(encoder), picture, cores=cores, at_once=openvino_lines)
     return lambda pixel_values: compiled(pixel_values)[0].clone()
