@@ -78,6 +78,16 @@ def stopping(supervisor: Supervisor) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def handling_hangups(handler: signal.Handlers) -> Iterator[None]:
+    """Treat SIGHUP so, whatever the suite was started with: nohup ignores it."""
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_dead_child_is_started_again_and_the_log_says_so() -> None:
     log = Log()
     with Supervisor(log, policy=QUICK) as supervisor:
@@ -141,12 +151,20 @@ def test_a_deaf_child_is_killed_when_its_time_is_over() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run(number: signal.Signals) -> None:
     log = Log()
-    with stopping(supervisor := Supervisor(log)):
+    with handling_hangups(signal.SIG_DFL), stopping(supervisor := Supervisor(log)):
         supervisor.start(program(POLITE))
         assert supervisor.wait_until(lambda: len(log.pids("polite")) == 1, within_s=20)
         signal.raise_signal(number)
         supervisor.run()
     assert "goodbye" in log.text
+
+
+def test_a_hangup_ends_nothing_under_nohup() -> None:
+    log = Log()
+    with handling_hangups(signal.SIG_IGN), Supervisor(log) as supervisor:
+        supervisor.start(program(POLITE))
+        signal.raise_signal(signal.SIGHUP)
+        assert supervisor.wait_until(lambda: len(log.pids("polite")) == 1, within_s=20)
 
 
 def test_a_second_signal_hurries() -> None:
