@@ -25,7 +25,7 @@ from transformers.models.trocr.modeling_trocr import (
 )
 
 from worker.trocr_graphs import FixedShapes, powers_of_two
-from worker.trocr_openvino import CompiledModule
+from worker.trocr_openvino import ConvertedModule
 from worker.trocr_vit import joined_projections
 
 #: Shorter texts take no less time where shapes are fixed.
@@ -81,9 +81,10 @@ class DecoderRows:
         self._compiled_head = None
         if openvino:
             cores = torch.get_num_threads()
-            self._keys_values = CompiledModule(keys_values, (-1, source_length, keys_values.in_features), cores=cores)
+            states = (-1, source_length, keys_values.in_features)
+            self._keys_values = ConvertedModule(keys_values, states).compiled(cores=cores)
             hidden = (-1, self._head.in_features)
-            self._compiled_head = CompiledModule(self._head, hidden, cores=cores, number_format="f32")
+            self._compiled_head = ConvertedModule(self._head, hidden).compiled(cores=cores, number_format="f32")
         #: Keys and values of what each row has fed (layers, 2, rows, heads, positions, head_dim). Zeroed, here and for
         #: each new line, because a slot that is masked out is still multiplied, by zero, and must not hold a NaN.
         self._own = weight.new_zeros((len(self._decoder.layers), 2, rows, heads, positions, head_dim))

@@ -15,7 +15,7 @@ from transformers import DeiTModel, ViTModel
 from worker.recognizer import GroupSize, LinePixels
 from worker.trocr_checkpoint import Checkpoint
 from worker.trocr_graphs import FixedShapes, powers_of_two
-from worker.trocr_openvino import CompiledModule
+from worker.trocr_openvino import ConvertedModule
 from worker.trocr_pixels import DevicePixels
 from worker.trocr_vit import VitEncoder
 
@@ -38,9 +38,17 @@ class CpuEncoder:
     def __init__(self, checkpoint: Checkpoint, *, openvino: bool) -> None:
         self._checkpoint = checkpoint
         cores = torch.get_num_threads()
-        self._states = _States(checkpoint, openvino_lines=cores if openvino else 0)
+        encoder: Any = checkpoint.model.encoder
+        if openvino and isinstance(encoder, ViTModel | DeiTModel):
+            picture = (1, encoder.config.num_channels, *checkpoint.picture_size)
+            converted = ConvertedModule(_LastHiddenState(encoder), picture)
+            together = _in_openvino(converted, at_once=cores)
+            alone = _in_openvino(converted, at_once=1) if cores > 1 else together
+        else:
+            together = alone = _in_pytorch(encoder)
+        self._states = _States(checkpoint, together)
         #: For a line that has all cores: PyTorch divides it by itself, OpenVINO if it is compiled for that.
-        self._states_alone = _States(checkpoint, openvino_lines=1) if openvino and cores > 1 else self._states
+        self._states_alone = _States(checkpoint, alone)
         #: How many lines are best encoded together: as many as there are cores.
         self.group_size = GroupSize(least=cores, most=cores)
         self._pool = ThreadPoolExecutor(cores, thread_name_prefix="encoder", initializer=_use_one_core)
@@ -71,7 +79,7 @@ class CudaEncoder:
 
     def __init__(self, checkpoint: Checkpoint, *, most_lines: int) -> None:
         self._checkpoint = checkpoint
-        self._states = _States(checkpoint)
+        self._states = _States(checkpoint, _in_pytorch(checkpoint.model.encoder))
         #: How many lines are best encoded together: a few take as long as one.
         self.group_size = GroupSize(least=min(_LEAST_ON_CUDA, most_lines), most=most_lines)
         self._on_device = DevicePixels.of(checkpoint)
@@ -94,19 +102,19 @@ class _States:
     """What a checkpoint's decoder looks at, for pictures that are ready.
 
     Args:
-        checkpoint: Whose encoder to use.
-        openvino_lines: How many lines OpenVINO encodes at once, which share the cores; 0 is PyTorch.
+        checkpoint: Whose decoder looks.
+        encode: Its encoder, from pictures to the last layer's output.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, openvino_lines: int = 0) -> None:
+    def __init__(self, checkpoint: Checkpoint, encode: Callable[[Tensor], Tensor]) -> None:
         model: Any = checkpoint.model
-        self._encoder = _encoder_of(checkpoint, openvino_lines)
+        self._encode = encode
         self._dtype = checkpoint.decoder.dtype
         self._projection = getattr(model, "enc_to_dec_proj", None)
 
     def __call__(self, pixel_values: Tensor) -> Tensor:
         """Encode pictures, (lines, 3, H, W); gives (lines, source_length, width) in the decoder's dtype."""
-        states = self._encoder(pixel_values).to(self._dtype)
+        states = self._encode(pixel_values).to(self._dtype)
         return states if self._projection is None else self._projection(states)
 
 
@@ -116,15 +124,12 @@ def _use_one_core() -> None:
     torch.set_num_threads(1)
 
 
-def _encoder_of(checkpoint: Checkpoint, openvino_lines: int) -> Callable[[Tensor], Tensor]:
-    encoder: Any = checkpoint.model.encoder
-    if not isinstance(encoder, ViTModel | DeiTModel):
-        return _LastHiddenState(encoder)
-    if not openvino_lines:
-        return VitEncoder(encoder)
-    picture = (1, encoder.config.num_channels, *checkpoint.picture_size)
-    cores = torch.get_num_threads()
-    compiled = CompiledModule(_LastHiddenState(encoder), picture, cores=cores, at_once=openvino_lines)
+def _in_pytorch(encoder: nn.Module) -> Callable[[Tensor], Tensor]:
+    return VitEncoder(encoder) if isinstance(encoder, ViTModel | DeiTModel) else _LastHiddenState(encoder)
+
+
+def _in_openvino(converted: ConvertedModule, *, at_once: int) -> Callable[[Tensor], Tensor]:
+    compiled = converted.compiled(cores=torch.get_num_threads(), at_once=at_once)
     return lambda pixel_values: compiled(pixel_values)[0].clone()
 
 

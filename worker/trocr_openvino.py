@@ -9,7 +9,9 @@ from __future__ import annotations
 import platform
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -40,30 +42,34 @@ def openvino_computes(model: Any) -> bool:
     return True
 
 
-class CompiledModule:
-    """Computes what a module does; from any threads.
+class ConvertedModule:
+    """A module as OpenVINO knows it, to be compiled for each way of using it.
 
     Args:
-        module: In evaluation mode, on the CPU; its weights are copied.
+        module: In evaluation mode, on the CPU.
         shape: Of its one argument, float32; -1 is a length that differs.
-        cores: How many cores it may use.
-        at_once: How many calls, of as many threads, are computed at once and share the cores; more wait.
-        number_format: What it multiplies in; None is bfloat16 where the CPU does.
 
     Raises:
         RecognizerOutOfMemory: There is no room for it.
         ModelUnavailable: OpenVINO cannot compute it, or cannot be loaded.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        shape: Sequence[int],
-        *,
-        cores: int,
-        at_once: int = 1,
-        number_format: Literal["f32"] | None = None,
-    ) -> None:
+    def __init__(self, module: nn.Module, shape: Sequence[int]) -> None:
+        with _failures_told():
+            self._model = _converted(_FromFloat32(module), shape)
+
+    def compiled(self, *, cores: int, at_once: int = 1, number_format: Literal["f32"] | None = None) -> CompiledModule:
+        """Compile it, with a copy of its weights.
+
+        Args:
+            cores: How many cores it may use.
+            at_once: How many calls, of as many threads, are computed at once and share the cores; more wait.
+            number_format: What it multiplies in; None is bfloat16 where the CPU does.
+
+        Raises:
+            RecognizerOutOfMemory: There is no room for it.
+            ModelUnavailable: OpenVINO cannot compute it.
+        """
         wishes: dict[str, Any] = {
             "NUM_STREAMS": at_once,
             "INFERENCE_NUM_THREADS": cores,
@@ -72,13 +78,16 @@ class CompiledModule:
         }
         if number_format:
             wishes["INFERENCE_PRECISION_HINT"] = number_format
-        try:
-            with errors_named():
-                self._compiled = _compiled(_FromFloat32(module), shape, wishes)
-        except (ImportError, RuntimeError) as error:
-            raise ModelUnavailable(
-                f"OpenVINO cannot compute this model; uninstall it, or set INKQUEUE_DTYPE=float32: {error}"
-            ) from error
+        with _failures_told():
+            return CompiledModule(_core().compile_model(self._model, "CPU", wishes))
+
+
+class CompiledModule:
+    """Computes what a module does; from any threads."""
+
+    def __init__(self, compiled: Any) -> None:
+        """Compute with this `openvino.CompiledModel`."""
+        self._compiled = compiled
         #: What each thread asks with.
         self._of_thread = threading.local()
 
@@ -99,15 +108,37 @@ class CompiledModule:
         return tensors
 
 
-def _compiled(module: nn.Module, shape: Sequence[int], wishes: dict[str, Any]) -> Any:
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    try:
+        with errors_named():
+            yield
+    except (ImportError, RuntimeError) as error:
+        raise ModelUnavailable(
+            f"OpenVINO cannot compute this model; uninstall it, or set INKQUEUE_DTYPE=float32: {error}"
+        ) from error
+
+
+def _converted(module: nn.Module, shape: Sequence[int]) -> Any:
     # Here, because it is an extra.
-    from openvino import Core, convert_model
+    from openvino import convert_model
 
     example = torch.zeros([max(length, 1) for length in shape])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a module's checks of its argument become constants
-        model = convert_model(module, example_input=example, input=list(shape))
-    return Core().compile_model(model, "CPU", wishes)
+        return convert_model(module, example_input=example, input=list(shape))
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO itself, once and for good.
+
+    Each one gives the thread that first compiles with it a stack for signals, and frees that when it goes, also if the
+    thread has no other by then (src/plugins/intel_cpu/src/sigstack_manager.cpp); the next signal would end the process.
+    """
+    from openvino import Core
+
+    return Core()
 
 
 class _FromFloat32(nn.Module):

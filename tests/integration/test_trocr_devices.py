@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from worker.trocr_decoder import DecoderRows
 from worker.trocr_encoder import CpuEncoder
 from worker.trocr_errors import errors_named
 from worker.trocr_graphs import FixedShapes, powers_of_two
-from worker.trocr_openvino import CompiledModule, openvino_computes
+from worker.trocr_openvino import ConvertedModule, openvino_computes
 from worker.trocr_pixels import DevicePixels
 from worker.trocr_resize import FILTERS, Weights, resized
 from worker.trocr_vit import VitEncoder
@@ -163,11 +164,28 @@ def test_in_bfloat16_lines_are_encoded_as_closely_as_by_transformers(
 def test_a_module_in_openvino_computes_the_same_for_each_thread() -> None:
     torch.manual_seed(5)
     module = nn.Linear(48, 300)
-    compiled = CompiledModule(module, (-1, 48), cores=2, at_once=2, number_format="f32")
+    compiled = ConvertedModule(module, (-1, 48)).compiled(cores=2, at_once=2, number_format="f32")
     arguments = [torch.randn(length, 48) for length in (1, 4, 2, 1, 7, 3)]
     with torch.inference_mode(), ThreadPoolExecutor(2) as pool:
         computed = list(pool.map(lambda argument: compiled(argument)[0].clone(), arguments))
         assert all(map(torch.allclose, computed, map(module, arguments), repeat(1e-4), repeat(1e-5)))
+
+
+def test_signals_are_heard_when_models_in_openvino_have_gone() -> None:
+    # In a process of its own, which one that is heard on a freed stack would end.
+    program = """
+import gc, signal, torch
+from worker.trocr_openvino import ConvertedModule
+
+modules = [ConvertedModule(torch.nn.Linear(4, 4), (-1, 4)).compiled(cores=1) for _ in range(2)]
+while modules:
+    del modules[0]
+    gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGTERM)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "heard\n")
 
 
 @pytest.fixture
@@ -238,7 +256,7 @@ def test_without_openvino_pytorch_encodes(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_openvino_that_cannot_be_loaded_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ModelUnavailable, match="OpenVINO cannot compute this model"):
-        CompiledModule(nn.Linear(4, 4), (-1, 4), cores=1)
+        ConvertedModule(nn.Linear(4, 4), (-1, 4)).compiled(cores=1)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +276,7 @@ def test_what_openvino_answers_without_memory_is_known(
             raise answer
         return dict(enumerate(answer))
 
-    compiled = CompiledModule(nn.Linear(4, 4), (-1, 4), cores=1)
+    compiled = ConvertedModule(nn.Linear(4, 4), (-1, 4)).compiled(cores=1)
     monkeypatch.setattr(compiled, "_of_thread", SimpleNamespace(request=SimpleNamespace(infer=infer)))
     with pytest.raises(meaning), errors_named():
         compiled(torch.zeros(3, 4))
