@@ -14,7 +14,7 @@ from api.batch_requests import lines_asked, read_line
 from api.jsonl import FileLine
 from api.problems import described
 from api.prompt_jobs import AskedLines
-from core import accounts, admission, batch_requests, jobs
+from core import accounts, admission, batch_requests, new_jobs
 from core.accounts import Caller
 from core.admission import queue_watch
 from core.amounts import credits_of
@@ -31,7 +31,7 @@ from core.errors import (
     Unavailable,
 )
 from core.funds import Funds, funds_of
-from core.jobs import MAX_IMAGES, NewImage, NewJob
+from core.new_jobs import MAX_IMAGES, NewImage, NewJob
 from core.states import Priority
 
 #: What lets a batch wait: it goes on when there is room, or when what running jobs hold is settled.
@@ -237,7 +237,9 @@ def _submit_together(batch: Batch, holder: Caller, group: Sequence[_Judged], *, 
     first = group[0].job
     assert first is not None
     try:
-        jobs.submit(holder, replace(first, images=images), also=partial(batch_requests.record_submitted, batch, placed))
+        new_jobs.submit(
+            holder, replace(first, images=images), also=partial(batch_requests.record_submitted, batch, placed)
+        )
     except InkqueueError:
         raise
     except Exception as exc:

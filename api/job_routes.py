@@ -19,12 +19,12 @@ from api.request_schemas import OWN_ID, ImagePageQuery, JobPageQuery, JobPath, O
 from api.schemas import DeletedBody, ImageBody, ImageListBody, JobBody, JobListBody
 from api.submission import read_submission
 from api.waiting import job_waits
-from core import idempotency, jobs
+from core import idempotency, jobs, new_jobs
 from core.database import looking, transaction
 from core.idempotency import Earlier, Once
 from core.job_lists import JobFilter, list_jobs
 from core.job_views import JobView, image_page, job_view
-from core.jobs import NewJob
+from core.new_jobs import NewJob
 from core.prices import held_lines
 from core.quotes import quote
 from core.receipts import receipt
@@ -91,7 +91,7 @@ def _taken_once(once: Once | None, read: Callable[[], NewJob]) -> Response:
     def take() -> str:
         new = read()
         count_lines(caller(), held_lines(new.mode, images=len(new.images), max_lines=new.max_lines))
-        return jobs.submit(caller(), new, once=once)
+        return new_jobs.submit(caller(), new, once=once)
 
     taken = take_once(caller().account_id, once, take)
     return _replay(taken) if isinstance(taken, Earlier) else _submitted(taken)
@@ -181,7 +181,7 @@ def delete_job(path: JobPath) -> Response:
 def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
     """Get a job's text so far: `txt` has a row a line, `json` every image with its lines."""
     with looking() as connection:
-        images = image_page(connection, caller(), path.job_id, after=-1, most=jobs.MAX_IMAGES)
+        images = image_page(connection, caller(), path.job_id, after=-1, most=new_jobs.MAX_IMAGES)
     if query.format == "json":
         return _json(ImageListBody(data=[ImageBody.of(image) for image in images], has_more=False, next_cursor=None))
     return Response(whole_text([image.text for image in images]) + "\n", mimetype="text/plain")
@@ -194,7 +194,7 @@ def get_receipt(path: JobPath) -> Response:
         return _json(ReceiptBody.of(receipt(connection, caller(), path.job_id)))
 
 
-def _quote(new: jobs.NewJob) -> Response:
+def _quote(new: NewJob) -> Response:
     with transaction() as connection:
         priced = quote(
             connection,

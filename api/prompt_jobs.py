@@ -12,7 +12,7 @@ from api.response_schemas import ResponseRequest
 from api.sent_images import SentImage, from_file, from_url, judged
 from core.accounts import Caller
 from core.errors import MalformedRequest, TooManyImages
-from core.jobs import MAX_IMAGES, NewJob
+from core.new_jobs import MAX_IMAGES, NewJob
 from core.prices import price_list
 from core.reading_options import ReadingOptions
 from core.states import Mode, Priority

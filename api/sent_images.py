@@ -12,7 +12,7 @@ from core import files
 from core.accounts import Caller
 from core.errors import ImageTooLarge, InkqueueError
 from core.images import inspect_image
-from core.jobs import NewImage
+from core.new_jobs import NewImage
 from core.settings import settings
 
 _Judged = TypeVar("_Judged")

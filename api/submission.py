@@ -21,7 +21,7 @@ from core.errors import (
     TooManyImages,
     UnsupportedImage,
 )
-from core.jobs import MAX_IMAGES, NewJob
+from core.new_jobs import MAX_IMAGES, NewJob
 from core.reading_options import ReadingOptions
 from core.states import Mode, Priority
 from core.webhook_events import EventType

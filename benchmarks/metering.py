@@ -32,7 +32,7 @@ from core.accounts import Caller
 from core.database import migrate, transaction
 from core.grants import Terms
 from core.images import inspect_image
-from core.jobs import NewImage, NewJob, submit
+from core.new_jobs import NewImage, NewJob, submit
 from core.outcomes import Outcome
 from core.states import Mode, Priority
 from core.transcript import BoundingBox, Line

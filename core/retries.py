@@ -13,7 +13,7 @@ from core.errors import AlreadyFinished, NotFinished
 from core.images import ImageHeader
 from core.job_tables import ImageRow
 from core.job_views import job_row
-from core.jobs import NewImage, NewJob
+from core.new_jobs import NewImage, NewJob
 from core.reading_options import ReadingOptions
 from core.states import Mode, Priority, Status
 from core.webhook_events import EventType

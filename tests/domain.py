@@ -15,7 +15,7 @@ from core.amounts import CREDIT_MICRO
 from core.claims import Claim
 from core.database import transaction
 from core.images import inspect_image
-from core.jobs import NewImage, NewJob, submit
+from core.new_jobs import NewImage, NewJob, submit
 from core.outcomes import Outcome
 from core.reading_options import ReadingOptions
 from core.retries import retry_of

@@ -15,7 +15,7 @@ from api.submission import read_submission
 from core import claims, idempotency, outcomes
 from core.database import transaction
 from core.idempotency import Once
-from core.jobs import NewJob
+from core.new_jobs import NewJob
 from tests.domain import MODEL, assert_ledger_balances, new_caller, new_key, png, read, rows
 from worker.sweeper import Sweeper
 

@@ -28,8 +28,9 @@ from core.errors import AlreadyFinished, Gone, InsufficientCredits, InvalidImage
 from core.grants import Terms
 from core.idempotency import AlreadySubmitted, Once
 from core.images import inspect_image
-from core.jobs import NewImage, NewJob, cancel, delete_job, submit
+from core.jobs import cancel, delete_job
 from core.layouts import lay_out
+from core.new_jobs import NewImage, NewJob, submit
 from core.outcomes import Outcome
 from core.states import Mode, Priority
 from core.transcript import BoundingBox, Flag

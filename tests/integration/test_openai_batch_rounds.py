@@ -13,11 +13,11 @@ from api import batch_rounds, batch_work, prompt_jobs, remote_images
 from api.batch_rounds import Clerk
 from api.batch_work import turn
 from api.prompt_jobs import AskedLines
-from core import batch_requests, batches, files, jobs, retention
+from core import batch_requests, batches, files, new_jobs, retention
 from core.batches import Batch
 from core.database import transaction
 from core.errors import Unavailable
-from core.jobs import NewJob
+from core.new_jobs import NewJob
 from core.settings import settings
 from core.storage import image_store
 from tests.domain import assert_ledger_balances, new_caller, new_key, png, rows, submit_lines
@@ -314,7 +314,7 @@ def test_a_clerk_that_stood_still_submits_nothing_for_a_batch_that_another_has_e
 ) -> None:
     batch_id = create(client, chat("one"), chat("two")).id
     turn(open_batch(batch_id), last_try=False)
-    submit = jobs.submit
+    submit = new_jobs.submit
 
     def late(*arguments: Any, **more: Any) -> str:
         client.batches.cancel(batch_id)
@@ -322,7 +322,7 @@ def test_a_clerk_that_stood_still_submits_nothing_for_a_batch_that_another_has_e
         wait_until(lambda: not other.work_once(FOREVER) and client.batches.retrieve(batch_id).status == "cancelled")
         return submit(*arguments, **more)
 
-    monkeypatch.setattr(jobs, "submit", late)
+    monkeypatch.setattr(new_jobs, "submit", late)
     with pytest.raises(Unavailable):
         turn(open_batch(batch_id), last_try=False)
     wait_until(lambda: not Clerk().work_once(FOREVER))

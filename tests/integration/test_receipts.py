@@ -53,7 +53,7 @@ def test_the_price_at_submission_is_charged_whatever_the_list_says_later(
     job_id = submit_lines(caller)
     dearer = tmp_path / "prices.toml"
     dearer.write_text(settings().prices.read_text().replace("normal = 1,", "normal = 9,").replace("2026-11", "next"))
-    monkeypatch.setattr("core.jobs.price_list", lambda: PriceList(dearer))
+    monkeypatch.setattr("core.new_jobs.price_list", lambda: PriceList(dearer))
     later = submit_lines(caller)
     outcomes.finish([read(found) for found in claims.claim("wrk_1", MODEL, most=2)])
     bills = [receipt_of(caller, job_id), receipt_of(caller, later)]
