@@ -14,19 +14,17 @@ from core import claims, job_files
 from core.claims import Claim
 from core.errors import InkqueueError, NotFound, Unavailable
 from core.live_text import LiveText
-from core.outcomes import Outcome
 from core.queue import SLICE_IMAGES
 from core.settings import settings
 from core.states import Priority
-from core.tracing import record_span
-from core.transcript import Flag, Line
+from core.transcript import Flag
 from worker.batcher import BatcherStopped, BatchObserver, QueuedLine
-from worker.claimed_images import ClaimedImage, ClaimedImages
+from worker.claimed_images import ClaimedImages
 from worker.finisher import Finisher
+from worker.image_ends import ImageEnds
 from worker.line_checks import is_blank, looks_like_page
 from worker.live_texts import LiveTexts
 from worker.long_lines import LongLines
-from worker.metrics import count_image
 from worker.recognizer import LinePixels, LineRequest, Recognition, Recognizer, RecognizerOutOfMemory
 
 #: Threads that claim and decode for one model at once: while one waits for the storage, another goes on.
@@ -72,7 +70,6 @@ class Transcription:
         self.model = model
         self.worker_id = worker_id
         self._decoder = decoder
-        self._finisher = finisher
         self._live_texts = live_texts
         self._lines = LongLines(
             recognizer,
@@ -84,6 +81,7 @@ class Transcription:
         )
         self.batcher = self._lines.batcher
         self._images = ClaimedImages()
+        self._ends = ImageEnds(model, self._images, finisher)
         #: Guards the two below.
         self._lock = threading.Lock()
         self._pumps = 0
@@ -116,7 +114,7 @@ class Transcription:
         self.stop_claiming()
         unread = self._lines.stop(grace_s)
         for line in unread:
-            self._give_back(line.key)
+            self._ends.give_back(line.key)
 
     @property
     def is_pumping(self) -> bool:
@@ -192,10 +190,10 @@ class Transcription:
                 error=exc.message,
                 **claim.origin.log_fields(),
             )
-            self._give_back(claim.image_id)
+            self._ends.give_back(claim.image_id)
             return None
         except NotFound as exc:
-            self._end(claim.image_id, error=exc)
+            self._ends.fail(claim.image_id, exc)
             return None
         future = self._decoder.decode(data, max_pixels=settings().max_image_pixels, urgency=claim.priority)
         self._images.change(claim.image_id, decoding=future)
@@ -206,17 +204,17 @@ class Transcription:
         try:
             self._queue_line(claim, future.result())
         except InkqueueError as exc:
-            self._end(claim.image_id, error=exc)
+            self._ends.fail(claim.image_id, exc)
         except (CancelledError, BatcherStopped):
-            self._give_back(claim.image_id)
+            self._ends.give_back(claim.image_id)
         except OSError:
-            self._give_back(claim.image_id)
+            self._ends.give_back(claim.image_id)
             return False
         return True
 
     def _queue_line(self, claim: Claim, pixels: LinePixels) -> None:
         if is_blank(pixels):
-            self._end(claim.image_id, blank=True)
+            self._ends.blank(claim.image_id)
             return
         flags = frozenset({Flag.LOOKS_LIKE_PAGE}) if looks_like_page(pixels) else frozenset()
         if not self._images.change(claim.image_id, flags=flags, submitted=True):
@@ -241,7 +239,7 @@ class Transcription:
         for claim in slice_:
             image = self._images.get(claim.image_id)
             if image is not None and not image.submitted:
-                self._give_back(claim.image_id)
+                self._ends.give_back(claim.image_id)
 
     def _on_start(self, lines: Sequence[QueuedLine]) -> None:
         starting = [image for line in lines if (image := self._images.get(line.key)) is not None]
@@ -257,78 +255,11 @@ class Transcription:
             self._live_texts.show(LiveText(image_id=line.key, attempt=image.claim.attempt, text=text))
 
     def _on_read(self, line: QueuedLine, recognition: Recognition) -> None:
-        self._end(line.key, recognition=recognition)
+        self._ends.read(line.key, recognition)
 
     def _on_failed(self, line: QueuedLine, error: Exception) -> None:
         if isinstance(error, RecognizerOutOfMemory):
-            self._end(line.key, error=InkqueueError("the line does not fit into the device's memory"))
+            self._ends.fail(line.key, InkqueueError("the line does not fit into the device's memory"))
         else:
             _log.error("a line could not be read", image=line.key, job=line.job_id, error=repr(error))
-            self._end(line.key, error=InkqueueError("the line could not be read"))
-
-    def _end(
-        self,
-        image_id: str,
-        *,
-        recognition: Recognition | None = None,
-        blank: bool = False,
-        error: InkqueueError | None = None,
-    ) -> None:
-        image = self._images.take(image_id)
-        if image is None:
-            return
-        lines: tuple[Line, ...] = ()
-        if blank:
-            lines = (_blank_line(image),)
-        elif recognition is not None:
-            lines = (_line(recognition, image),)
-        count_image(self.model, outcome=error.code if error else "read", lines=lines)
-        claim = image.claim
-        self._record(image, "read" if error is None else error.code)
-        self._finisher.finish(
-            Outcome(
-                image_id=image_id,
-                job_id=claim.job_id,
-                attempt=claim.attempt,
-                lines=lines,
-                error=error,
-                origin=claim.origin,
-            ),
-            # Whoever waits for the job goes on waiting.
-            may_wait=self._images.has_job(claim.job_id),
-        )
-
-    def _record(self, image: ClaimedImage, outcome: str) -> None:
-        claim = image.claim
-        about = {
-            "inkqueue.job": claim.job_id,
-            "inkqueue.image": claim.image_id,
-            "inkqueue.model": self.model,
-            "inkqueue.outcome": outcome,
-        }
-        record_span("read image", parent=claim.origin.traceparent, began_ns=image.claimed_ns, attributes=about)
-
-    def _give_back(self, image_id: str) -> None:
-        image = self._images.take(image_id)
-        if image is not None:
-            self._finisher.give_back(image.claim)
-
-
-def _blank_line(image: ClaimedImage) -> Line:
-    pieces = None if image.claim.options.top_logprobs is None else ()
-    return Line(
-        index=0, text="", confidence=None, bbox=image.box, flags=(Flag.BLANK,), words=(), token_count=0, pieces=pieces
-    )
-
-
-def _line(recognition: Recognition, image: ClaimedImage) -> Line:
-    return Line(
-        index=0,
-        text=recognition.text,
-        confidence=recognition.confidence,
-        bbox=image.box,
-        flags=tuple(sorted(recognition.flags | image.flags)),
-        words=recognition.words,
-        token_count=len(recognition.tokens),
-        pieces=recognition.pieces,
-    )
+            self._ends.fail(line.key, InkqueueError("the line could not be read"))
