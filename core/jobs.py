@@ -1,4 +1,4 @@
-"""How a caller ends a job: cancels it, deletes it. Each is one transaction, then notices."""
+"""How a job is ended before its images are, and deleted: by its caller, at a deadline, when it is kept no longer."""
 
 from __future__ import annotations
 

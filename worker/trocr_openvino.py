@@ -46,7 +46,7 @@ class ConvertedModule:
     """A module as OpenVINO knows it, to be compiled for each way of using it.
 
     Args:
-        module: In evaluation mode, on the CPU.
+        module: In evaluation mode, on the CPU; its weights must not change, since OpenVINO reads them where they lie.
         shape: Of its one argument, float32; -1 is a length that differs.
 
     Raises:
@@ -55,11 +55,12 @@ class ConvertedModule:
     """
 
     def __init__(self, module: nn.Module, shape: Sequence[int]) -> None:
+        self._module = _FromFloat32(module)
         with _failures_told():
-            self._model = _converted(_FromFloat32(module), shape)
+            self._model = _converted(self._module, shape)
 
     def compiled(self, *, cores: int, at_once: int = 1, number_format: Literal["f32"] | None = None) -> CompiledModule:
-        """Compile it, with a copy of its weights.
+        """Compile it.
 
         Args:
             cores: How many cores it may use.
@@ -79,15 +80,17 @@ class ConvertedModule:
         if number_format:
             wishes["INFERENCE_PRECISION_HINT"] = number_format
         with _failures_told():
-            return CompiledModule(_core().compile_model(self._model, "CPU", wishes))
+            return CompiledModule(_core().compile_model(self._model, "CPU", wishes), self._module)
 
 
 class CompiledModule:
     """Computes what a module does; from any threads."""
 
-    def __init__(self, compiled: Any) -> None:
-        """Compute with this `openvino.CompiledModel`."""
+    def __init__(self, compiled: Any, module: nn.Module) -> None:
+        """Compute with this `openvino.CompiledModel`, which was made of the module."""
         self._compiled = compiled
+        # It reads weights of the module and does not keep them: with the module gone it gave other numbers, and NaN.
+        self._module = module
         #: What each thread asks with.
         self._of_thread = threading.local()
 
@@ -131,10 +134,11 @@ def _converted(module: nn.Module, shape: Sequence[int]) -> Any:
 
 @cache
 def _core() -> Any:
-    """OpenVINO itself, once and for good.
+    """OpenVINO itself, once and for good; to be asked for by one thread at a time, as models are loaded.
 
-    Each one gives the thread that first compiles with it a stack for signals, and frees that when it goes, also if the
-    thread has no other by then (src/plugins/intel_cpu/src/sigstack_manager.cpp); the next signal would end the process.
+    A core gives the thread that first compiles with it a stack for signals. When the core and its models have gone, it
+    frees that stack and puts back the one before, which may have been freed by then
+    (src/plugins/intel_cpu/src/sigstack_manager.cpp): the next signal that Python handles would end the process.
     """
     from openvino import Core
 

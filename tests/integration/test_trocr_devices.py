@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -172,7 +174,7 @@ def test_a_module_in_openvino_computes_the_same_for_each_thread() -> None:
 
 
 def test_signals_are_heard_when_models_in_openvino_have_gone() -> None:
-    # In a process of its own, which one that is heard on a freed stack would end.
+    # In a process of its own: a signal that is heard on a freed stack ends it.
     program = """
 import gc, signal, torch
 from worker.trocr_openvino import ConvertedModule
@@ -185,7 +187,31 @@ signal.signal(signal.SIGTERM, lambda *_: print("heard"))
 signal.raise_signal(signal.SIGTERM)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (ended.returncode, ended.stdout) == (0, "heard\n")
+    assert (ended.returncode, ended.stdout) == (0, "heard\n"), ended.stderr
+
+
+def test_a_module_in_openvino_keeps_the_weights_that_it_computes_with() -> None:
+    module = nn.Linear(4, 4)
+    weights = weakref.ref(module.weight)
+    compiled = ConvertedModule(module, (-1, 4)).compiled(cores=1)
+    del module
+    gc.collect()
+    assert weights() is not None
+    del compiled
+    gc.collect()
+    assert weights() is None
+
+
+def test_the_encoder_is_converted_once_for_all_its_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversions: list[Any] = []
+    monkeypatch.setattr(
+        "worker.trocr_openvino._converted", lambda *module_and_shape: conversions.append(module_and_shape)
+    )
+    monkeypatch.setattr("worker.trocr_openvino._core", lambda: SimpleNamespace(compile_model=lambda *_: None))
+    save_random_model(tmp_path, Shape())
+    with two_threads():
+        CpuEncoder(find_checkpoint(tmp_path, name="random", device="cpu", dtype="float32"), openvino=True)
+    assert len(conversions) == 1
 
 
 @pytest.fixture
@@ -256,7 +282,7 @@ def test_without_openvino_pytorch_encodes(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_openvino_that_cannot_be_loaded_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ModelUnavailable, match="OpenVINO cannot compute this model"):
-        ConvertedModule(nn.Linear(4, 4), (-1, 4)).compiled(cores=1)
+        ConvertedModule(nn.Linear(4, 4), (-1, 4))
 
 
 @pytest.mark.parametrize(
