@@ -42,8 +42,8 @@ class CpuEncoder:
         if openvino and isinstance(encoder, ViTModel | DeiTModel):
             picture = (1, encoder.config.num_channels, *checkpoint.picture_size)
             converted = ConvertedModule(_LastHiddenState(encoder), picture)
-            together = _in_openvino(converted, at_once=cores)
-            alone = _in_openvino(converted, at_once=1) if cores > 1 else together
+            together = _in_openvino(converted, cores=cores, at_once=cores)
+            alone = _in_openvino(converted, cores=cores, at_once=1) if cores > 1 else together
         else:
             together = alone = _in_pytorch(encoder)
         self._states = _States(checkpoint, together)
@@ -128,8 +128,8 @@ def _in_pytorch(encoder: nn.Module) -> Callable[[Tensor], Tensor]:
     return VitEncoder(encoder) if isinstance(encoder, ViTModel | DeiTModel) else _LastHiddenState(encoder)
 
 
-def _in_openvino(converted: ConvertedModule, *, at_once: int) -> Callable[[Tensor], Tensor]:
-    compiled = converted.compiled(cores=torch.get_num_threads(), at_once=at_once)
+def _in_openvino(converted: ConvertedModule, *, cores: int, at_once: int) -> Callable[[Tensor], Tensor]:
+    compiled = converted.compiled(cores=cores, at_once=at_once)
     return lambda pixel_values: compiled(pixel_values)[0].clone()
 
 
