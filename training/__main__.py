@@ -61,7 +61,7 @@ def main(
         typer.Option(
             min=0.0,
             max=1.0,
-            help="Share of real lines joined anew from words, if the start is a model of this command.",
+            help="Share of real lines joined anew from words or letters, if the start is a model of this command.",
         ),
     ] = 0.5,
     dropout: Annotated[

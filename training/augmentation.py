@@ -12,6 +12,12 @@ FloatGrid = npt.NDArray[np.float32]
 #: Distances of the points between which letters bend and the baseline wanders, and how far at most usual, in heights.
 _BEND_HEIGHTS, _WANDER_HEIGHTS = 0.6, 4.0
 _BEND_X, _BEND_Y, _WANDER_Y = 0.045, 0.03, 0.03
+#: Natural logarithms of how far lines are narrowed and widened: one hand writes a letter twice as wide as another.
+_NARROWEST, _WIDEST = -0.3, 0.5
+#: Natural logarithms of how far the ink is shrunk or, cutting into tall letters, enlarged.
+_SMALLEST, _LARGEST = -0.22, 0.14
+#: Most of the width and height of a grain of the paper, in pixels: laid and linen paper show threads.
+_MOST_GRAIN_PX = 4
 #: Patches that are covered with paper: how many on average in a line of twenty heights, and their sizes in heights.
 _COVERED_PATCHES = 4.0
 _COVERED_WIDTHS, _COVERED_HEIGHTS = (0.05, 0.3), (0.2, 1.0)
@@ -50,8 +56,8 @@ def _vary_geometry(
 ) -> GreyLine:
     height, width = line.shape
     scale = height_px / height
-    stretch = float(np.exp(rng.uniform(-0.25, 0.2) * amount))
-    zoom = float(np.exp(rng.uniform(-0.22, 0.08) * amount))
+    stretch = float(np.exp(rng.uniform(_NARROWEST, _WIDEST) * amount))
+    zoom = float(np.exp(rng.uniform(_SMALLEST, _LARGEST) * amount))
     slant = rng.normal(0.0, 0.18) * amount
     turn = rng.normal(0.0, 0.006) * amount
     out_width = max(8, round(width * scale * stretch * zoom + abs(slant) * height_px * 0.6))
@@ -121,9 +127,8 @@ def _vary_ink(line: GreyLine, rng: np.random.Generator, amount: float) -> GreyLi
         line = np.asarray(cv2.GaussianBlur(line, (3, 3), float(rng.uniform(0.4, 1.1))), dtype=np.uint8)
     if chance[2] < 0.8 * amount:
         line = _vary_paper(line, rng, amount)
-    if chance[3] < 0.3 * amount:
-        noise = rng.normal(0.0, rng.uniform(2.0, 14.0), line.shape).astype(np.float32)
-        line = np.clip(line + noise, 0, 255).astype(np.uint8)
+    if chance[3] < 0.4 * amount:
+        line = _vary_grain(line, rng)
     for _ in range(rng.poisson(_COVERED_PATCHES * amount * line.shape[1] / line.shape[0] / 20)):
         line = _cover_patch(line, rng)
     if chance[4] < 0.12 * amount:
@@ -131,6 +136,16 @@ def _vary_ink(line: GreyLine, rng: np.random.Generator, amount: float) -> GreyLi
         line = np.array(line)
         cv2.line(line, (0, y), (line.shape[1], y + int(rng.integers(-2, 3))), int(rng.integers(60, 200)), 1)
     return line
+
+
+def _vary_grain(line: GreyLine, rng: np.random.Generator) -> GreyLine:
+    """Add noise whose grains may be longer in one direction, as the threads of paper are."""
+    height, width = line.shape
+    grain_width, grain_height = rng.integers(1, _MOST_GRAIN_PX + 1, 2)
+    rows, columns = -(-height // int(grain_height)), -(-width // int(grain_width))
+    noise = rng.normal(0.0, rng.uniform(2.0, 16.0), (rows, columns)).astype(np.float32)
+    grain = cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(np.clip(line + grain, 0, 255), dtype=np.uint8)
 
 
 def _cover_patch(line: GreyLine, rng: np.random.Generator) -> GreyLine:

@@ -8,11 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from training.cut_lines import CutLine
 from training.line_images import GreyLine, load_line
 from training.line_store import LineStore
-from training.mixed_lines import CutLine, MixedLines
+from training.mixed_lines import MixedLines
 from training.plan import Lesson
+from training.rewritten_lines import RewrittenLines
 from training.samples import LineSample
+from training.texts import TextSource
+
+#: Share of the lines joined anew that get another text, letter by letter; the others keep runs of words.
+_REWRITTEN_SHARE = 0.5
 
 
 class LinePool:
@@ -24,18 +30,27 @@ class LinePool:
         self.real = [(load_line(sample, max_height_px=max_height_px), sample.text) for sample in samples]
         self._real_order = _by_length([text for _, text in self.real])
         self._mixed: MixedLines | None = None
+        self._rewritten: RewrittenLines | None = None
         self._synthetic = synthetic
         self._synthetic_order = _by_length(synthetic.texts if synthetic else [])
 
-    def mix(self, lines: Sequence[CutLine]) -> None:
-        """Draw also lines that are joined anew from the words of these, if there are any, from now on."""
+    def mix(self, lines: Sequence[CutLine], texts: TextSource) -> None:
+        """Draw also lines that are joined anew from these, if there are any, from now on.
+
+        Args:
+            lines: What to take words and letters from.
+            texts: What is written with letters; the words stay as they are.
+        """
         self._mixed = MixedLines(lines) if lines else None
+        self._rewritten = RewrittenLines(lines, texts) if lines else None
 
     def draw(self, lesson: Lesson, rng: np.random.Generator) -> tuple[GreyLine, str]:
         """Draw a line: its pixels, uint8 grey of shape (H, W), and its text."""
         real = self._synthetic is None or rng.random() < lesson.real_share
-        if real and self._mixed and math.isinf(lesson.max_chars) and rng.random() < lesson.mixed_share:
-            return self._mixed.draw(rng)
+        if real and math.isinf(lesson.max_chars) and rng.random() < lesson.mixed_share:
+            anew = self._joined_anew(rng)
+            if anew:
+                return anew
         if real and self.real:
             index = _draw_short(self._real_order, lesson.max_chars, rng)
             return self.real[index]
@@ -43,6 +58,10 @@ class LinePool:
             raise ValueError("there are neither real nor synthetic lines to draw from")
         index = _draw_short(self._synthetic_order, lesson.max_chars, rng)
         return self._synthetic.image(index), self._synthetic.texts[index]
+
+    def _joined_anew(self, rng: np.random.Generator) -> tuple[GreyLine, str] | None:
+        rewritten = self._rewritten.draw(rng) if self._rewritten and rng.random() < _REWRITTEN_SHARE else None
+        return rewritten or (self._mixed.draw(rng) if self._mixed else None)
 
 
 @dataclass(frozen=True, kw_only=True)

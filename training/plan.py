@@ -22,7 +22,7 @@ class TrainingPlan:
     ctc_weight: float
     #: Share of real lines among those learnt from, in [0, 1]; the rest is synthetic. Reached after `short_lines`.
     real_share: float
-    #: Share of the real lines that are joined anew from words of several, in [0, 1]; 0 where no CTC head can cut them.
+    #: Share of the real lines that are joined anew from words or letters, in [0, 1]; 0 where no CTC head can cut them.
     mixed_share: float
     #: Share of features that are dropped while learning; None: as the checkpoint's configuration says.
     dropout: float | None
@@ -66,7 +66,7 @@ class Lesson:
     max_chars: float
     #: Share of real lines.
     real_share: float
-    #: Share of the real lines that are joined anew from words of several, once texts may be of any length.
+    #: Share of the real lines that are joined anew from words or letters, once texts may be of any length.
     mixed_share: float
     #: How far lines are varied, in [0, 1].
     augmentation: float

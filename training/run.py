@@ -29,7 +29,7 @@ from training.run_request import RunRequest
 from training.samples import LineSample, split_by_form
 from training.start import checkpoint_folder, starting_point
 from training.synthetic_store import draw_synthetic
-from training.texts import read_text_lines
+from training.texts import TextSource, read_text_lines
 from training.trainer import Trainer
 from training.unusable_input import UnusableInput
 from training.word_cuts import cut_lines
@@ -86,8 +86,7 @@ def _gather(request: RunRequest) -> Lines:
     synthetic = draw_synthetic(
         request.state_folder / "synthetic",
         fonts,
-        [*(sample.text for sample in kept), *read_text_lines(request.texts)],
-        read_text_lines(request.words),
+        _texts(kept, request),
         lines=request.synthetic_lines,
         seed=request.seed,
     )
@@ -98,6 +97,12 @@ def _gather(request: RunRequest) -> Lines:
         fonts=fonts,
         synthetic=synthetic,
     )
+
+
+def _texts(samples: Sequence[LineSample], request: RunRequest) -> TextSource:
+    """Gather what lines that are drawn or joined anew may say."""
+    running_text = [*(sample.text for sample in samples), *read_text_lines(request.texts)]
+    return TextSource(running_text, read_text_lines(request.words))
 
 
 def _spread(samples: Sequence[LineSample], most: int) -> list[LineSample]:
@@ -123,7 +128,7 @@ def _train_rank(request: RunRequest, start_folder: Path | None, lines: Lines, ra
     pool = LinePool(lines.train, synthetic, max_height_px=height_px)
     if plan.mixed_share and reader.ctc_head is not None:
         own = share_of_rank(pool.real, rank, request.processes)
-        pool.mix(cut_lines(reader, labels, own, shows_progress=rank == 0))
+        pool.mix(cut_lines(reader, labels, own, shows_progress=rank == 0), _texts(lines.train, request))
     trainer = Trainer(
         reader,
         BatchMaker(pool, labels, start.frame, line_format, column_px=reader.column_px),

@@ -26,8 +26,7 @@ _SHARES = (0.3, 0.4, 0.3)
 def draw_synthetic(
     folder: Path,
     fonts: Sequence[FontFile],
-    running_text: Sequence[str],
-    words: Sequence[str],
+    texts: TextSource,
     *,
     lines: int,
     seed: int,
@@ -38,10 +37,9 @@ def draw_synthetic(
     """
     if not fonts:
         return None
-    key = repr((_DRAWING, seed, lines, [font.name for font in fonts], list(running_text), list(words)))
+    key = repr((_DRAWING, seed, lines, [font.name for font in fonts], texts.running_text, texts.words))
     chosen = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
     if not (chosen / "lines.json").is_file():
-        texts = TextSource(running_text, words)
         synthesizer = LineSynthesizer(fonts, texts, height_px=_HEIGHT_PX, max_width_px=_MAX_WIDTH_PX)
         write_store(chosen, _drawn(synthesizer, lines, seed), height_px=_HEIGHT_PX)
     return chosen

@@ -25,16 +25,16 @@ class TextSource:
             running_text: Lines or paragraphs: transcriptions of the training set, never of a test set, and other prose.
             words: Dictionary words, any case.
         """
-        self._running = [text for text in running_text if text.strip()]
-        self._words = list(words)
+        self.running_text = [text for text in running_text if text.strip()]
+        self.words = list(words)
 
     def draw(self, rng: random.Random, *, max_chars: int) -> str:
         """Draw a text of 1 to `max_chars` characters: running text, dictionary words or figures."""
         kind = rng.random()
         wanted = rng.randint(max(1, max_chars // 4), max_chars)
-        if kind >= 0.92 or not (self._running or self._words):
+        if kind >= 0.92 or not (self.running_text or self.words):
             text = _figures(rng, wanted)
-        elif self._running and (kind < 0.55 or not self._words):
+        elif self.running_text and (kind < 0.55 or not self.words):
             text = self._from_running_text(rng, wanted)
         else:
             text = self._from_words(rng, wanted)
@@ -45,14 +45,14 @@ class TextSource:
     def _from_running_text(self, rng: random.Random, wanted: int) -> str:
         taken: list[str] = []
         while len(" ".join(taken)) < wanted:
-            words = rng.choice(self._running).split()
+            words = rng.choice(self.running_text).split()
             taken += words[rng.randrange(len(words)) :]
         return _whole_words(taken, wanted)
 
     def _from_words(self, rng: random.Random, wanted: int) -> str:
         taken: list[str] = []
         while len(" ".join(taken)) < wanted:
-            word = rng.choice(self._words)
+            word = rng.choice(self.words)
             if rng.random() < 0.18:
                 word = word[:1].upper() + word[1:]
             if rng.random() < 0.04:
@@ -94,14 +94,9 @@ def _figures(rng: random.Random, wanted: int) -> str:
 
 
 def read_text_lines(files: Sequence[Path]) -> list[str]:
-    """Read word lists or running text (UTF-8): the lines that are not blank, each once, in order.
+    """Read word lists or running text (UTF-8): the lines that are not blank, in order, each once for each file given.
 
     Raises:
         UnusableInput: A file is not UTF-8.
     """
-    lines: dict[str, None] = {}
-    for file in files:
-        for line in read_utf8(file).splitlines():
-            if line.strip():
-                lines[line.strip()] = None
-    return list(lines)
+    return [line for file in files for line in dict.fromkeys(map(str.strip, read_utf8(file).splitlines())) if line]

@@ -1,4 +1,4 @@
-"""Where the words of a line stand, after the CTC head of a model that can already read it."""
+"""Where the words of a line and their letters stand, after the CTC head of a model that can already read it."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,15 +9,15 @@ import torch
 from rich.progress import track
 
 from training.alignment import align_columns
+from training.cut_lines import CutLine, CutWord
 from training.hybrid_reader import HybridReader
 from training.labels import Labels
 from training.line_images import GreyLine, scaled
 from training.line_pixels import LineFormat, padded_width_px, stack_lines
-from training.mixed_lines import CutLine
 
 _LINES_AT_ONCE = 16
 #: A cut goes through the middle of the emptiest stretch of this width, in heights of the line.
-_GAP_HEIGHTS = 0.12
+_GAP_HEIGHTS, _STROKE_HEIGHTS = 0.12, 0.05
 
 
 @torch.no_grad()
@@ -46,7 +46,7 @@ def cut_lines(
         for index, edges in zip(chosen, _word_edges(reader, labels, [lines[index] for index in chosen]), strict=True):
             if edges:
                 pixels, text = lines[index]
-                cut[index] = CutLine(pixels=pixels, words=tuple(text.split(" ")), edges_px=edges)
+                cut[index] = CutLine(pixels=pixels, words=_words(text, edges))
     reader.train(was_training)
     return [cut[index] for index in sorted(cut)]
 
@@ -78,17 +78,37 @@ def _as_encoded(line: GreyLine, line_format: LineFormat) -> GreyLine:
 
 
 def _edges(pixels: GreyLine, text: str, middles_px: npt.NDArray[np.float64]) -> tuple[int, ...]:
-    """Cut each space in the emptiest place between the middles of the characters beside it; empty when out of order."""
+    """Give the edges of the words and letters, one more than `text` has characters; empty when out of order.
+
+    A space is cut in the emptiest place between the middles of the characters beside it, and is no wider than the cut;
+    letters are cut where the line is thinnest between their middles.
+    """
     height, width = pixels.shape
     darkness = pixels.max() - pixels.mean(axis=0)
-    window = max(3, round(height * _GAP_HEIGHTS))
-    ink = np.convolve(darkness, np.ones(window) / window, mode="same")
+    gap, stroke = (_smoothed(darkness, max(3, round(height * share))) for share in (_GAP_HEIGHTS, _STROKE_HEIGHTS))
+    middles = [int(middle) for middle in np.clip(middles_px, 0, width - 1)]
     edges = [0]
-    for index, character in enumerate(text):
-        if character != " ":
-            continue
-        start = int(np.clip(middles_px[index - 1], 0, width - 1))
-        end = int(np.clip(middles_px[index + 1], start + 1, width))
-        edges.append(start + int(ink[start:end].argmin()))
+    for index in range(1, len(text)):
+        if text[index] == " ":
+            start, end = middles[index - 1], max(middles[index - 1] + 1, middles[index + 1])
+            edges.append(start + int(gap[start:end].argmin()))
+        elif text[index - 1] == " ":
+            edges.append(edges[-1])
+        else:
+            start, end = middles[index - 1], max(middles[index - 1] + 1, middles[index])
+            edges.append(start + int(stroke[start:end].argmin()))
     edges.append(width)
-    return tuple(edges) if all(a < b for a, b in pairwise(edges)) else ()
+    widths = [b - a for (a, b), character in zip(pairwise(edges), text, strict=True) if character != " "]
+    return tuple(edges) if min(widths) > 0 else ()
+
+
+def _smoothed(darkness: npt.NDArray[np.float64], window: int) -> npt.NDArray[np.float64]:
+    return np.convolve(darkness, np.ones(window) / window, mode="same")
+
+
+def _words(text: str, edges: tuple[int, ...]) -> tuple[CutWord, ...]:
+    words, start = [], 0
+    for word in text.split(" "):
+        words.append(CutWord(text=word, edges_px=edges[start : start + len(word) + 1]))
+        start += len(word) + 1
+    return tuple(words)

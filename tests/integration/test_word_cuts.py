@@ -1,4 +1,4 @@
-"""Lines are cut between their words, by the bundled model's own CTC head."""
+"""Lines are cut between their words and letters, by the bundled model's own CTC head."""
 
 from itertools import pairwise
 
@@ -41,17 +41,32 @@ def _drawn(text: str, *, height_px: int) -> tuple[GreyLine, list[tuple[int, int]
 def test_each_cut_lies_in_the_gap_between_two_words(reader: tuple[HybridReader, Labels], height_px: int) -> None:
     pixels, places = _drawn(_TEXT, height_px=height_px)
     (line,) = cut_lines(*reader, [(pixels, _TEXT)])
-    assert line.words == tuple(_TEXT.split(" "))
-    assert (line.edges_px[0], line.edges_px[-1]) == (0, pixels.shape[1])
-    for edge_px, ((_, end), (start, _)) in zip(line.edges_px[1:-1], pairwise(places), strict=True):
-        assert end - 2 <= edge_px <= start + 2
+    assert [word.text for word in line.words] == _TEXT.split(" ")
+    assert (line.words[0].edges_px[0], line.words[-1].edges_px[-1]) == (0, pixels.shape[1])
+    for (left, right), ((_, end), (start, _)) in zip(pairwise(line.words), pairwise(places), strict=True):
+        assert left.edges_px[-1] == right.edges_px[0]
+        assert end - 2 <= right.edges_px[0] <= start + 2
+
+
+def test_letters_are_cut_between_their_middles(reader: tuple[HybridReader, Labels]) -> None:
+    pixels, places = _drawn(_TEXT, height_px=48)
+    (line,) = cut_lines(*reader, [(pixels, _TEXT)])
+    font = ImageFont.load_default(48 * 0.6)
+    misplaced_px = []
+    for word, (start, _) in zip(line.words, places, strict=True):
+        assert len(word.edges_px) == len(word.text) + 1
+        assert all(left < right for left, right in pairwise(word.edges_px))
+        drawn_px = [start + font.getlength(word.text[:letters]) for letters in range(1, len(word.text))]
+        misplaced_px += [abs(edge - drawn) for edge, drawn in zip(word.edges_px[1:-1], drawn_px, strict=True)]
+    assert float(np.median(misplaced_px)) <= 2
+    assert max(misplaced_px) <= 10
 
 
 def test_lines_that_cannot_be_cut_are_left_out(reader: tuple[HybridReader, Labels]) -> None:
     pixels, _ = _drawn("Dear Sir", height_px=48)
     too_short = pixels[:, :12]
     lines = [(pixels, "Dear Sir"), (pixels, "Dear \u15c5ir"), (too_short, "Dear Sir, we have")]
-    assert [line.words for line in cut_lines(*reader, lines)] == [("Dear", "Sir")]
+    assert [[word.text for word in line.words] for line in cut_lines(*reader, lines)] == [["Dear", "Sir"]]
 
 
 def test_cutting_leaves_the_reader_in_the_mode_it_was_in(reader: tuple[HybridReader, Labels]) -> None:

@@ -67,10 +67,11 @@ def test_without_word_lists_texts_are_prose_but_for_some_figures() -> None:
     assert 160 < len(prose) < 200
 
 
-def test_files_of_texts_are_read_line_by_line(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("Il était une fois.\n\n  Une autre. \n", encoding="utf-8")
-    (tmp_path / "b.txt").write_text("Il était une fois.\nFin\n", encoding="utf-8")
-    assert read_text_lines([tmp_path / "a.txt", tmp_path / "b.txt"]) == ["Il était une fois.", "Une autre.", "Fin"]
+def test_a_file_of_texts_gives_each_of_its_lines_once_and_counts_as_often_as_it_is_given(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+    first.write_text("Il était une fois.\n\n  Une autre. \nUne autre.\n", encoding="utf-8")
+    second.write_text("Fin\n", encoding="utf-8")
+    assert read_text_lines([first, second, second]) == ["Il était une fois.", "Une autre.", "Fin", "Fin"]
 
 
 def test_a_store_gives_back_what_was_put_in(tmp_path: Path) -> None:

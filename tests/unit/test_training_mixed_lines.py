@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from training.cut_lines import CutLine, CutWord
 from training.line_pool import LinePool
-from training.mixed_lines import CutLine, MixedLines
+from training.mixed_lines import MixedLines
 from training.plan import Lesson
 from training.samples import LineSample
+from training.texts import TextSource
 
 #: The grey of each word, by which the test knows it again.
 _GREYS = {"un": 40, "deux": 80, "trois": 120, "quatre": 160}
@@ -23,7 +25,11 @@ def _line(words: tuple[str, ...], *, height_px: int = 20) -> CutLine:
     pixels = np.full((height_px, 60 * len(words)), 255, dtype=np.uint8)
     for index, word in enumerate(words):
         pixels[:, 60 * index : 60 * index + 30] = _GREYS[word]
-    return CutLine(pixels=pixels, words=words, edges_px=tuple(range(0, 60 * len(words) + 1, 60)))
+    return CutLine(pixels=pixels, words=tuple(_word(word, 60 * index) for index, word in enumerate(words)))
+
+
+def _word(text: str, left_px: int) -> CutWord:
+    return CutWord(text=text, edges_px=(*range(left_px, left_px + len(text)), left_px + 60))
 
 
 @given(seed=st.integers(0, 10_000))
@@ -45,7 +51,7 @@ def test_a_pool_draws_mixed_lines_once_texts_may_be_long(
     Image.new("L", (60, 20), 255).save(tmp_path / "line.png")
     sample = LineSample(image=tmp_path / "line.png", text="as it is", page="1", source="drawn")
     pool = LinePool([sample], None, max_height_px=20)
-    pool.mix([_line(("un",))])
+    pool.mix([_line(("un",))], TextSource(["un"], []))
     lesson = Lesson(max_chars=max_chars, real_share=1, mixed_share=mixed_share, augmentation=0)
     _, text = pool.draw(lesson, np.random.default_rng(1))
     assert set(text.split(" ")) == ({"un"} if mixes else {"as", "it", "is"})
@@ -68,7 +74,7 @@ def test_pieces_of_other_heights_are_brought_to_that_of_the_first(height_px: int
 
 def test_a_darker_page_is_lightened_to_the_paper_of_the_first_piece() -> None:
     dark = _line(("un",))
-    dark = CutLine(pixels=(dark.pixels // 2), words=dark.words, edges_px=dark.edges_px)
+    dark = CutLine(pixels=dark.pixels // 2, words=dark.words)
     lines = MixedLines([_line(("deux",)), dark])
     for seed in range(20):
         pixels, _ = lines.draw(np.random.default_rng(seed))
