@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, func, select, update
@@ -11,7 +11,7 @@ from core.database import transaction
 from core.ids import made_at, new_id
 from core.job_tables import JobRow
 from core.settings import settings
-from core.storage import image_store
+from core.storage import Item, Result, image_store
 from core.stored_bytes import count_for_account, count_for_key
 
 _ROOT = "images"
@@ -29,8 +29,7 @@ def put_images(job_id: str, images: Mapping[str, bytes]) -> None:
     """
     store = image_store(settings())
     try:
-        for image_id, data in images.items():
-            store.put(_key(job_id, image_id), data)
+        store.for_each(list(images), lambda image_id: store.put(_key(job_id, image_id), images[image_id]))
     except Exception:
         delete_files(job_id)
         raise
@@ -56,6 +55,11 @@ def get_image(job_id: str, image_id: str) -> bytes:
         Unavailable: The storage does not answer.
     """
     return image_store(settings()).get(_key(job_id, image_id))
+
+
+def for_each(items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
+    """Do work that reads or writes an image for each item, several at once where each takes a trip to a bucket."""
+    return image_store(settings()).for_each(items, work)
 
 
 def delete_files(job_id: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import builtins
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -23,8 +24,13 @@ from core.settings import Settings
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 #: Read at once of a file that is too large to be held.
 _PIECE_BYTES = 2**20
+#: Files of one job or claim that are on their way to or from a bucket at once.
+_MOST_TRIPS = 16
 #: A bucket that does not answer is said to be away within some seconds; obstore itself would try for three minutes.
 #: An operator who writes `http://` in AWS_ENDPOINT_URL means it.
 _S3_CLIENT: ClientConfig = {"connect_timeout": "3s", "timeout": "60s", "allow_http": True}
@@ -43,8 +49,22 @@ class ImageStore:
     def __init__(self, store: LocalStore | S3Store) -> None:
         self._store = store
 
+    def for_each(self, items: Sequence[Item], work: Callable[[Item], Result]) -> builtins.list[Result]:
+        """Do work on files of this store, and give the results in the items' order; all of it has ended by then.
+
+        In a folder it is done here, one after another: writing 10 kB takes about 30 us. Each trip to a bucket takes
+        milliseconds, most of them waiting, so that threads make several at once.
+
+        Raises:
+            Exception: The first, in the items' order, that the work raised.
+        """
+        if isinstance(self._store, LocalStore) or len(items) < 2:
+            return [work(item) for item in items]
+        with ThreadPoolExecutor(min(len(items), _MOST_TRIPS)) as threads:
+            return list(threads.map(work, items))
+
     def put(self, key: str, data: bytes) -> None:
-        """Write a new file; about 30 us for 10 kB into a folder, so a loop over a job's images needs no threads.
+        """Write a new file.
 
         Raises:
             FileExistsError: The key is taken; nothing is overwritten.

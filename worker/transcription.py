@@ -168,7 +168,7 @@ class Transcription:
         slice_ = claims.claim(self.worker_id, self.model, most=SLICE_IMAGES, least=least)
         self._images.add(slice_, claimed_ns=time.time_ns())
         try:
-            decoding = [(claim, self._decode(claim)) for claim in slice_]
+            decoding = zip(slice_, job_files.for_each(slice_, self._decode), strict=True)
             submitted = [self._submit(claim, future) for claim, future in decoding if future is not None]
         except BaseException:
             # Whatever it was, what it left behind must not stay claimed by a worker that does nothing for it.

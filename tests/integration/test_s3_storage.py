@@ -127,6 +127,33 @@ def test_the_files_of_a_job_are_listed_and_deleted_together(store: ImageStore) -
     assert store.list("images") == ["images/job_10/img_1"]
 
 
+def test_the_trips_for_several_files_are_made_at_once(store: ImageStore) -> None:
+    all_at_once = threading.Barrier(16)
+
+    def put_and_get(number: int) -> bytes:
+        all_at_once.wait(timeout=30)
+        store.put(f"images/job_1/img_{number}", bytes([number]))
+        return store.get(f"images/job_1/img_{number}")
+
+    assert store.for_each(range(16), put_and_get) == [bytes([number]) for number in range(16)]
+
+
+def test_nothing_is_under_way_any_more_once_one_of_several_files_failed(store: ImageStore) -> None:
+    store.put("images/job_1/img_3", b"taken")
+    started, ended = [], []
+
+    def put(number: int) -> None:
+        started.append(number)
+        try:
+            store.put(f"images/job_1/img_{number}", b"pixels")
+        finally:
+            ended.append(number)
+
+    with pytest.raises(FileExistsError):
+        store.for_each(range(40), put)
+    assert sorted(started) == sorted(ended)
+
+
 def test_a_large_file_is_written_and_read_piece_by_piece(store: ImageStore) -> None:
     data = b"ab" * 3_000_000
     assert store.put_stream("files/large", io.BytesIO(data)) == len(data)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,6 +46,11 @@ def test_of_two_writers_of_one_key_exactly_one_wins(store: ImageStore) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert sum(threads.map(put, [bytes([n]) * 100_000 for n in range(8)])) == 1
+
+
+def test_a_folder_needs_no_threads_for_several_files(store: ImageStore) -> None:
+    assert store.for_each(range(3), lambda _: threading.get_ident()) == [threading.get_ident()] * 3
+    assert store.for_each([], lambda _: 1) == []
 
 
 def test_an_image_that_is_gone_is_not_found(store: ImageStore) -> None:
