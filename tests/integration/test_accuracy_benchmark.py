@@ -43,4 +43,6 @@ def test_what_the_number_format_changes_is_printed_and_written(
     assert "exactness" not in by_recognizer["ppocr-v6"]
     printed = capsys.readouterr().out
     assert "CER in float32" in printed
+    if dtype == "float32":
+        assert (exactness["better"], exactness["worse"], exactness["difference_deviation"]) == (0, 0, 0)
     assert f"{exactness['dtype']} on {exactness['device']}" in printed

@@ -1,0 +1,84 @@
+"""Test lines, and what recognizers make of them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from training.error_rates import ErrorRates, error_rates
+from training.samples import normalize_text
+from worker.recognizer import LinePixels, LineRequest, Recognizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscribedLine:
+    """One line with its transcription."""
+
+    pixels: LinePixels
+    text: str
+    #: `copiste`, `stanford`, ...
+    source: str
+    #: `handwritten`, `typewritten`, ..., or empty.
+    kind: str
+    #: Its text occurs among the training lines of its source.
+    seen_text: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What one recognizer made of one line."""
+
+    text: str
+    #: In [0, 1]; None when the recognizer states none.
+    confidence: float | None
+
+
+def test_lines(data: Path) -> Iterator[TranscribedLine]:
+    """Give the test lines of all sources in a folder, each with `test.tsv`, `test/` and perhaps `train.tsv`."""
+    for table in sorted(data.glob("*/test.tsv")):
+        folder = table.parent
+        train_texts = {text for *_, text in _rows(folder / "train.tsv")} if (folder / "train.tsv").is_file() else set()
+        for file, _, kind, text in _rows(table):
+            with Image.open(folder / "test" / file) as image:
+                pixels = np.asarray(image.convert("RGB"))
+            short_kind = kind.rpartition(":")[2].lower()
+            yield TranscribedLine(
+                pixels=pixels,
+                text=text,
+                source=folder.name,
+                kind="" if short_kind == "default" else short_kind,
+                seen_text=text in train_texts,
+            )
+
+
+def _rows(table: Path) -> Iterator[tuple[str, str, str, str]]:
+    with table.open(encoding="utf-8", newline="") as rows:
+        for file, page, kind, text in csv.reader(rows, delimiter="\t", quoting=csv.QUOTE_NONE):
+            if normalize_text(text):
+                yield file, page, kind, normalize_text(text)
+
+
+def read(recognizer: Recognizer, lines: Sequence[TranscribedLine], *, rows: int) -> list[Reading]:
+    """Read all lines, so many at once."""
+    found: dict[str, Reading] = {}
+    waiting = {str(index): line.pixels for index, line in enumerate(lines)}
+    in_rows = 0
+    while waiting or in_rows:
+        free = [*waiting][: rows - in_rows]
+        if free:
+            recognizer.admit({key: LineRequest(pixels=waiting.pop(key)) for key in free})
+            in_rows += len(free)
+        ended = recognizer.step()
+        in_rows -= len(ended)
+        found.update({key: Reading(text=r.text, confidence=r.confidence) for key, r in ended.items()})
+    return [found[str(index)] for index in range(len(lines))]
+
+
+def rates(lines: Sequence[TranscribedLine], readings: Sequence[Reading], indices: Sequence[int]) -> ErrorRates:
+    """Measure some of the readings, given by index."""
+    return error_rates([lines[i].text for i in indices], [readings[i].text for i in indices])
