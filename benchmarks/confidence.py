@@ -8,17 +8,10 @@ from itertools import pairwise
 import numpy as np
 from rich.table import Table
 
-from benchmarks.line_readings import Reading, TranscribedLine, rates
+from benchmarks.line_readings import Reading, TranscribedLine, character_errors, rates
 
 _BINS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.01)
 _THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-
-
-def _errors(lines: Sequence[TranscribedLine], readings: Sequence[Reading], indices: Sequence[int]) -> float:
-    """Sum the character edits of some lines."""
-    if not indices:
-        return 0.0
-    return rates(lines, readings, indices).cer * sum(len(lines[i].text) for i in indices)
 
 
 def reliability(lines: Sequence[TranscribedLine], readings: Sequence[Reading]) -> list[dict[str, float]]:
@@ -35,12 +28,13 @@ def reliability(lines: Sequence[TranscribedLine], readings: Sequence[Reading]) -
 
 def caught(lines: Sequence[TranscribedLine], readings: Sequence[Reading]) -> list[dict[str, float]]:
     """Count, for thresholds, the lines whose confidence is below and the share of all character errors in them."""
-    total = _errors(lines, readings, range(len(lines)))
+    errors = character_errors(lines, readings)
+    confidences = np.array([reading.confidence or 0.0 for reading in readings])
     rows = []
     for threshold in _THRESHOLDS:
-        below = [i for i, reading in enumerate(readings) if (reading.confidence or 0.0) < threshold]
-        errors_share = _errors(lines, readings, below) / total if total else 0.0
-        rows.append({"threshold": threshold, "lines_share": len(below) / len(lines), "errors_share": errors_share})
+        below = confidences < threshold
+        errors_share = float(errors[below].sum() / max(1, errors.sum()))
+        rows.append({"threshold": threshold, "lines_share": float(below.mean()), "errors_share": errors_share})
     return rows
 
 

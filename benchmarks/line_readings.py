@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
+from rapidfuzz.distance import Levenshtein
 
 from training.error_rates import ErrorRates, error_rates
 from training.samples import normalize_text
@@ -82,3 +84,9 @@ def read(recognizer: Recognizer, lines: Sequence[TranscribedLine], *, rows: int)
 def rates(lines: Sequence[TranscribedLine], readings: Sequence[Reading], indices: Sequence[int]) -> ErrorRates:
     """Measure some of the readings, given by index."""
     return error_rates([lines[i].text for i in indices], [readings[i].text for i in indices])
+
+
+def character_errors(lines: Sequence[TranscribedLine], readings: Sequence[Reading]) -> npt.NDArray[np.int64]:
+    """Count the character edits of each line, as the CER does."""
+    pairs = zip(lines, readings, strict=True)
+    return np.array([Levenshtein.distance(line.text, normalize_text(reading.text)) for line, reading in pairs])

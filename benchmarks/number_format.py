@@ -6,13 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from rapidfuzz.distance import Levenshtein
 from rich.table import Table
 
-from benchmarks.line_readings import Reading, TranscribedLine, read
+from benchmarks.line_readings import Reading, TranscribedLine, character_errors, read
 from core.settings import settings
-from training.samples import normalize_text
 from worker.models import load_recognizer
 from worker.recognizer import ModelCard, Recognizer
 
@@ -26,7 +23,8 @@ class Exactness:
     device: str
     cer: float
     cer_float32: float
-    #: Standard deviation of the difference of the two, were other lines of this kind measured.
+    #: Standard deviation of the difference of the two, were other lines of this kind measured; 0 of a single line.
+    #: Lines count as independent, though those of a page share hand and paper.
     difference_deviation: float
     #: Lines read with fewer, and with more, character errors than in float32.
     better: int
@@ -57,18 +55,19 @@ def compared(
     """Compare readings of the same lines.
 
     Source:
-        The deviation is that of a ratio of sums over lines: Cochran, Sampling Techniques, 1977, equation 6.13.
+        The deviation is that of a ratio of sums over lines: Cochran, Sampling Techniques, 1977, chapter 6.
     """
     characters = np.array([len(line.text) for line in lines])
-    errors, errors_float32 = _errors(lines, in_batch), _errors(lines, in_float32)
+    errors, errors_float32 = character_errors(lines, in_batch), character_errors(lines, in_float32)
     more = errors - errors_float32
     residual = more - characters * more.sum() / characters.sum()
+    variance = (residual**2).sum() * len(lines) / max(1, len(lines) - 1)
     return Exactness(
         dtype=card.dtype,
         device=card.device,
         cer=float(errors.sum() / characters.sum()),
         cer_float32=float(errors_float32.sum() / characters.sum()),
-        difference_deviation=float(np.sqrt((residual**2).sum()) / characters.sum()),
+        difference_deviation=float(np.sqrt(variance) / characters.sum()),
         better=int((more < 0).sum()),
         worse=int((more > 0).sum()),
         same_alone=sum(a.text == b.text for a, b in zip(alone, in_batch, strict=True)) / len(lines),
@@ -91,13 +90,3 @@ def exactness_table(found: Mapping[str, Exactness]) -> Table:
     for name, shown in rows.items():
         table.add_row(name, *map(shown, found.values()))
     return table
-
-
-def _errors(lines: Sequence[TranscribedLine], readings: Sequence[Reading]) -> npt.NDArray[np.int64]:
-    """Count the character edits of each line."""
-    return np.array(
-        [
-            Levenshtein.distance(line.text, normalize_text(reading.text))
-            for line, reading in zip(lines, readings, strict=True)
-        ]
-    )

@@ -50,7 +50,7 @@ def retry_of(caller: Caller, job_id: str) -> NewJob:
         priority=Priority(job.priority),
         max_lines=job.max_lines,
         metadata=job.caller_metadata,
-        images=[_image(image) for image in unread],
+        images=job_files.for_each(unread, _image),
         webhook=_webhook(job),
         retry_of=job_id,
         # The images of a job ask for the same; nobody watches a retry.

@@ -33,14 +33,15 @@ def main(
         ),
     ] = None,
     words: Annotated[
-        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Word lists for synthetic lines.")
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="Word lists for lines that are drawn or joined anew."),
     ] = None,
     texts: Annotated[
         list[Path] | None,
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="Files of running text, a paragraph a line, for synthetic lines, beside the data's own.",
+            help="Files of running text, a paragraph a line, for lines drawn or joined anew, beside the data's own.",
         ),
     ] = None,
     synthetic_lines: Annotated[int, typer.Option(min=1, help="Synthetic lines to draw, once.")] = 150_000,

@@ -9,10 +9,23 @@ import numpy as np
 
 from training.line_images import GreyLine
 
+#: Lines that follow each other and are taken for one hand's where each has a page of its own.
+_NEIGHBOURS = 16
 #: How much darker than the paper ink is at least, in grey levels, where its rows are looked for.
 _INK_LEVELS = 20.0
 #: How many times larger or smaller a piece becomes at most, beside the change of height, to suit the other writing.
 _MOST_RESIZED = 1.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeLine:
+    """A line, what stands there, and whose hand wrote it."""
+
+    #: uint8 grey of shape (H, W).
+    pixels: GreyLine
+    text: str
+    #: Lines with the same name are taken for one hand's.
+    hand: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +44,7 @@ class CutLine:
     #: uint8 grey of shape (H, W).
     pixels: GreyLine
     words: tuple[CutWord, ...]
+    hand: str
 
     @cached_property
     def ink_rows(self) -> tuple[float, float]:
@@ -57,6 +71,26 @@ class LinePiece:
     left_px: int
     right_px: int
 
+    @property
+    def pixels(self) -> GreyLine:
+        """uint8 grey of shape (H, W)."""
+        return self.line.pixels[:, self.left_px : self.right_px]
+
+
+def by_hand(lines: Sequence[CutLine]) -> list[list[CutLine]]:
+    """Part lines by their hands; those that are their hand's only one are parted into runs of neighbours."""
+    hands: dict[str, list[CutLine]] = {}
+    for line in lines:
+        hands.setdefault(line.hand, []).append(line)
+    alone = [line for hand in hands.values() if len(hand) == 1 for line in hand]
+    runs = [alone[first : first + _NEIGHBOURS] for first in range(0, len(alone), _NEIGHBOURS)]
+    return [hand for hand in hands.values() if len(hand) > 1] + runs
+
+
+def has_ink(piece: LinePiece) -> bool:
+    """Whether anything is written in a piece."""
+    return bool(piece.pixels.min() < piece.line.paper - _INK_LEVELS)
+
 
 def joined(pieces: Sequence[LinePiece]) -> GreyLine:
     """Join pieces to uint8 of shape (H, W), as large and as high and on the same paper as in the line of the first."""
@@ -65,13 +99,12 @@ def joined(pieces: Sequence[LinePiece]) -> GreyLine:
 
 def _matched(piece: LinePiece, model: CutLine) -> GreyLine:
     line, height_px = piece.line, len(model.pixels)
-    pixels = line.pixels[:, piece.left_px : piece.right_px]
     if line is model:
-        return pixels
+        return piece.pixels
     (middle, deviation), (model_middle, model_deviation) = line.ink_rows, model.ink_rows
     scale = height_px / len(line.pixels)
     scale *= float(np.clip(model_deviation / max(1.0, deviation * scale), 1 / _MOST_RESIZED, _MOST_RESIZED))
     matrix = np.array([[scale, 0.0, 0.0], [0.0, scale, model_middle - middle * scale]])
-    size_px = (max(1, round(pixels.shape[1] * scale)), height_px)
-    moved = cv2.warpAffine(pixels, matrix, size_px, borderMode=cv2.BORDER_CONSTANT, borderValue=line.paper)
+    size_px = (max(1, round(piece.pixels.shape[1] * scale)), height_px)
+    moved = cv2.warpAffine(piece.pixels, matrix, size_px, borderMode=cv2.BORDER_CONSTANT, borderValue=line.paper)
     return np.asarray(np.clip(moved * (model.paper / max(1.0, line.paper)), 0, 255), dtype=np.uint8)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from training.cut_lines import CutLine
+from training.cut_lines import CutLine, WholeLine, by_hand
 from training.line_images import GreyLine, load_line
 from training.line_store import LineStore
 from training.mixed_lines import MixedLines
 from training.plan import Lesson
 from training.rewritten_lines import RewrittenLines
-from training.samples import LineSample
+from training.samples import LineSample, hand_of
 from training.texts import TextSource
 
 #: Share of the lines joined anew that get another text, letter by letter; the others keep runs of words.
@@ -26,11 +26,13 @@ class LinePool:
 
     def __init__(self, samples: Sequence[LineSample], synthetic: LineStore | None, *, max_height_px: int) -> None:
         """Load the real lines, at most `max_height_px` high; synthetic lines stay on disk."""
-        #: Pixels and texts, in the order of the samples.
-        self.real = [(load_line(sample, max_height_px=max_height_px), sample.text) for sample in samples]
-        self._real_order = _by_length([text for _, text in self.real])
-        self._mixed: MixedLines | None = None
-        self._rewritten: RewrittenLines | None = None
+        #: In the order of the samples.
+        self.real = [
+            WholeLine(pixels=load_line(sample, max_height_px=max_height_px), text=sample.text, hand=hand_of(sample))
+            for sample in samples
+        ]
+        self._real_order = _by_length([line.text for line in self.real])
+        self._joined: tuple[MixedLines, RewrittenLines] | None = None
         self._synthetic = synthetic
         self._synthetic_order = _by_length(synthetic.texts if synthetic else [])
 
@@ -41,27 +43,22 @@ class LinePool:
             lines: What to take words and letters from.
             texts: What is written with letters; the words stay as they are.
         """
-        self._mixed = MixedLines(lines) if lines else None
-        self._rewritten = RewrittenLines(lines, texts) if lines else None
+        hands = by_hand(lines)
+        self._joined = (MixedLines(hands), RewrittenLines(hands, texts)) if hands else None
 
     def draw(self, lesson: Lesson, rng: np.random.Generator) -> tuple[GreyLine, str]:
         """Draw a line: its pixels, uint8 grey of shape (H, W), and its text."""
         real = self._synthetic is None or rng.random() < lesson.real_share
-        if real and math.isinf(lesson.max_chars) and rng.random() < lesson.mixed_share:
-            anew = self._joined_anew(rng)
-            if anew:
-                return anew
+        if real and self._joined and math.isinf(lesson.max_chars) and rng.random() < lesson.mixed_share:
+            mixed, rewritten = self._joined
+            return (rng.random() < _REWRITTEN_SHARE and rewritten.draw(rng)) or mixed.draw(rng)
         if real and self.real:
             index = _draw_short(self._real_order, lesson.max_chars, rng)
-            return self.real[index]
+            return self.real[index].pixels, self.real[index].text
         if self._synthetic is None:
             raise ValueError("there are neither real nor synthetic lines to draw from")
         index = _draw_short(self._synthetic_order, lesson.max_chars, rng)
         return self._synthetic.image(index), self._synthetic.texts[index]
-
-    def _joined_anew(self, rng: np.random.Generator) -> tuple[GreyLine, str] | None:
-        rewritten = self._rewritten.draw(rng) if self._rewritten and rng.random() < _REWRITTEN_SHARE else None
-        return rewritten or (self._mixed.draw(rng) if self._mixed else None)
 
 
 @dataclass(frozen=True, kw_only=True)

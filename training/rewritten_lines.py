@@ -3,17 +3,15 @@
 import random
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 
-from training.cut_lines import CutLine, LinePiece, joined
+from training.cut_lines import CutLine, CutWord, LinePiece, has_ink, joined
 from training.line_images import GreyLine
 from training.texts import TextSource
 
 _MOST_CHARS = 70
-#: Lines before and after one in which the same hand is taken to write.
-_NEAR = 8
 _ATTEMPTS = 10
 #: Share of a text's characters in words that the hand can write, below which another text is drawn.
 _LEAST_WRITTEN = 0.4
@@ -24,20 +22,19 @@ _LEAST_LETTERS = 1.6
 class RewrittenLines:
     """Writes texts in the hands of real lines."""
 
-    def __init__(self, lines: Sequence[CutLine], texts: TextSource) -> None:
+    def __init__(self, hands: Sequence[Sequence[CutLine]], texts: TextSource) -> None:
         """Keep what to write, and with what.
 
         Args:
-            lines: In the order of their pages, since those near each other are taken for one hand's.
-            texts: Of what they are to say; words of which the hand lacks a letter are left out.
+            hands: Lines, parted by the hands that wrote them; one with more lines writes more.
+            texts: What they are to say; words of which the hand lacks a letter are left out.
         """
-        self._lines = lines
+        self._hands = [hand for lines in hands for hand in [_Hand(lines)] * len(lines)]
         self._texts = texts
 
     def draw(self, rng: np.random.Generator) -> tuple[GreyLine, str] | None:
         """Draw a line, its pixels, uint8 grey of shape (H, W), and its text; None when a hand can write too little."""
-        home = int(rng.integers(len(self._lines)))
-        hand = _Hand(self._lines[max(0, home - _NEAR) : home + _NEAR + 1])
+        hand = self._hands[int(rng.integers(len(self._hands)))]
         chance = random.Random(int(rng.integers(2**32)))
         for _ in range(_ATTEMPTS):
             text = self._texts.draw(chance, max_chars=_MOST_CHARS)
@@ -54,7 +51,7 @@ class _Hand:
     """Words of one hand, in which runs of letters are looked up."""
 
     def __init__(self, lines: Sequence[CutLine]) -> None:
-        self._words = [(line, word) for line in lines for word in line.words]
+        self._words = [(line, word) for line in lines for word in line.words if _all_written(line, word)]
         self._text = f" {' '.join(word.text for _, word in self._words)} "
         self._starts = list(accumulate((len(word.text) + 1 for _, word in self._words), initial=1))
 
@@ -96,3 +93,8 @@ class _Hand:
         line, word = self._words[index]
         first = place - self._starts[index]
         return LinePiece(line=line, left_px=word.edges_px[first], right_px=word.edges_px[first + letters])
+
+
+def _all_written(line: CutLine, word: CutWord) -> bool:
+    """Whether each letter of a word got ink, so that none would be shown where there is nothing."""
+    return all(has_ink(LinePiece(line=line, left_px=left, right_px=right)) for left, right in pairwise(word.edges_px))

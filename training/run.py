@@ -60,13 +60,14 @@ def train(request: RunRequest) -> None:
         UnusableInput: What is named in the request is missing or cannot be read.
     """
     start_folder = checkpoint_folder(request.model) if request.model is not None else None
+    joins_lines = request.plan(start_folder).mixed_share > 0
+    if (request.words or request.texts) and not (request.fonts or joins_lines):
+        raise UnusableInput("--words and --texts need --fonts to draw them in, or a model of this command as --model")
     lines = _gather(request)
     run_processes(partial(_train_rank, request, start_folder, lines), request.processes)
 
 
 def _gather(request: RunRequest) -> Lines:
-    if (request.words or request.texts) and not request.fonts:
-        raise UnusableInput("--words and --texts are for synthetic lines, which need --fonts")
     samples = [sample for path in request.data for sample in read_corpus(path)]
     if request.validation:
         kept, choice = samples, "other files, as given"

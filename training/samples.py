@@ -38,6 +38,11 @@ def form_of(sample: LineSample) -> str:
     return f"{sample.source}/{_SIBLING_SUFFIX.sub('', sample.page)}"
 
 
+def hand_of(sample: LineSample) -> str:
+    """Name the hand that wrote a line, as far as page and kind tell."""
+    return f"{form_of(sample)}/{sample.kind}"
+
+
 def split_by_form(
     samples: Iterable[LineSample], *, share: float, seed: int
 ) -> tuple[list[LineSample], list[LineSample]]:

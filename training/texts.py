@@ -25,6 +25,7 @@ class TextSource:
             running_text: Lines or paragraphs: transcriptions of the training set, never of a test set, and other prose.
             words: Dictionary words, any case.
         """
+        #: What to draw from, as it was given; no blank texts.
         self.running_text = [text for text in running_text if text.strip()]
         self.words = list(words)
 

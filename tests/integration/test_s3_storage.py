@@ -138,20 +138,25 @@ def test_the_trips_for_several_files_are_made_at_once(store: ImageStore) -> None
     assert store.for_each(range(16), put_and_get) == [bytes([number]) for number in range(16)]
 
 
-def test_nothing_is_under_way_any_more_once_one_of_several_files_failed(store: ImageStore) -> None:
+def test_once_one_of_several_files_failed_nothing_is_under_way_and_nothing_else_begins(store: ImageStore) -> None:
     store.put("images/job_1/img_3", b"taken")
-    started, ended = [], []
+    started, ended, failed = [], [], threading.Event()
 
     def put(number: int) -> None:
         started.append(number)
         try:
             store.put(f"images/job_1/img_{number}", b"pixels")
+        except FileExistsError:
+            failed.set()
+            raise
         finally:
+            assert failed.wait(timeout=30)
             ended.append(number)
 
     with pytest.raises(FileExistsError):
-        store.for_each(range(40), put)
+        store.for_each(range(1000), put)
     assert sorted(started) == sorted(ended)
+    assert len(started) < 100
 
 
 def test_a_large_file_is_written_and_read_piece_by_piece(store: ImageStore) -> None:

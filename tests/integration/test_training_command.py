@@ -3,7 +3,7 @@
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,11 @@ from typer.testing import CliRunner
 from tests.trocr_models import BUNDLED
 from tests.waiting import wait_until
 from training.__main__ import app
+from training.cut_lines import CutLine
 from training.labels import character_tokenizer
+from training.line_pool import LinePool
 from training.line_store import open_store
+from training.texts import TextSource
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -93,11 +96,22 @@ def test_a_model_of_this_command_learns_on_from_the_words_of_its_lines(
         image.save(words / f"{index}.png")
         (words / f"{index}.gt.txt").write_text("abc def", encoding="utf-8")
     out = tmp_path / "tuned"
-    cut, dropped = [], []
+    cut: list[CutLine] = []
+    written: list[TextSource] = []
+    dropped: list[float] = []
+
+    def mix(_: LinePool, lines: Sequence[CutLine], texts: TextSource) -> None:
+        cut.extend(lines)
+        written.append(texts)
+
     monkeypatch.setattr("training.run.set_dropout", lambda _, share: dropped.append(share))
-    monkeypatch.setattr("training.line_pool.LinePool.mix", lambda _, lines: cut.extend(lines))
-    _train(out, words, "--model", str(BUNDLED), "--mixed-share", "1", "--dropout", "0.1")
-    assert {line.words for line in cut} == {("abc", "def")}
+    monkeypatch.setattr("training.line_pool.LinePool.mix", mix)
+    texts = tmp_path / "texts.txt"
+    texts.write_text("bad bed\n", encoding="utf-8")
+    _train(out, words, "--model", str(BUNDLED), "--mixed-share", "1", "--dropout", "0.1", "--texts", str(texts))
+    assert {tuple(word.text for word in line.words) for line in cut} == {("abc", "def")}
+    assert {line.hand for line in cut} == {"words/words/"}
+    assert [set(texts.running_text) for texts in written] == [{"abc def", "bad bed"}]
     assert dropped == [0.1]
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "| mixed_share | 1.0 |" in card

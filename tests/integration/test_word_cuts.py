@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from tests.trocr_models import BUNDLED
+from training.cut_lines import WholeLine
 from training.hybrid_reader import HybridReader
 from training.labels import Labels, labels_of
 from training.line_images import GreyLine
@@ -37,11 +38,16 @@ def _drawn(text: str, *, height_px: int) -> tuple[GreyLine, list[tuple[int, int]
     return np.asarray(image.crop((0, 0, round(left), height_px))), places
 
 
+def _whole(pixels: GreyLine, text: str) -> WholeLine:
+    return WholeLine(pixels=pixels, text=text, hand="printed")
+
+
 @pytest.mark.parametrize("height_px", [48, 72])
 def test_each_cut_lies_in_the_gap_between_two_words(reader: tuple[HybridReader, Labels], height_px: int) -> None:
     pixels, places = _drawn(_TEXT, height_px=height_px)
-    (line,) = cut_lines(*reader, [(pixels, _TEXT)])
+    (line,) = cut_lines(*reader, [_whole(pixels, _TEXT)])
     assert [word.text for word in line.words] == _TEXT.split(" ")
+    assert line.hand == "printed"
     assert (line.words[0].edges_px[0], line.words[-1].edges_px[-1]) == (0, pixels.shape[1])
     for (left, right), ((_, end), (start, _)) in zip(pairwise(line.words), pairwise(places), strict=True):
         assert left.edges_px[-1] == right.edges_px[0]
@@ -50,7 +56,7 @@ def test_each_cut_lies_in_the_gap_between_two_words(reader: tuple[HybridReader, 
 
 def test_letters_are_cut_between_their_middles(reader: tuple[HybridReader, Labels]) -> None:
     pixels, places = _drawn(_TEXT, height_px=48)
-    (line,) = cut_lines(*reader, [(pixels, _TEXT)])
+    (line,) = cut_lines(*reader, [_whole(pixels, _TEXT)])
     font = ImageFont.load_default(48 * 0.6)
     misplaced_px = []
     for word, (start, _) in zip(line.words, places, strict=True):
@@ -65,7 +71,7 @@ def test_letters_are_cut_between_their_middles(reader: tuple[HybridReader, Label
 def test_lines_that_cannot_be_cut_are_left_out(reader: tuple[HybridReader, Labels]) -> None:
     pixels, _ = _drawn("Dear Sir", height_px=48)
     too_short = pixels[:, :12]
-    lines = [(pixels, "Dear Sir"), (pixels, "Dear \u15c5ir"), (too_short, "Dear Sir, we have")]
+    lines = [_whole(pixels, "Dear Sir"), _whole(pixels, "Dear \u15c5ir"), _whole(too_short, "Dear Sir, we have")]
     assert [[word.text for word in line.words] for line in cut_lines(*reader, lines)] == [["Dear", "Sir"]]
 
 

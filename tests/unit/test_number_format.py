@@ -39,14 +39,14 @@ def test_the_difference_says_how_far_chance_alone_moves_it() -> None:
     right = _readings(*["abcdefghij"] * count)
     found = compared(_CARD, _lines(*["abcdefghij"] * count), in_batch=_readings(*wrong), in_float32=right, alone=right)
     assert found.cer - found.cer_float32 == pytest.approx(0.01)
-    assert found.difference_deviation == pytest.approx(0.1 * np.sqrt(0.1 * 0.9 / count))
+    assert found.difference_deviation == pytest.approx(0.1 * np.sqrt(0.1 * 0.9 / (count - 1)))
 
 
 def test_the_table_names_the_difference_in_points() -> None:
-    wrong, right = _readings("abcdefghix"), _readings("abcdefghij")
-    found = compared(_CARD, _lines("abcdefghij"), in_batch=wrong, in_float32=right, alone=right)
+    wrong, right = _readings("abcdefghix", "abcdefghij"), _readings("abcdefghij", "abcdefghij")
+    found = compared(_CARD, _lines("abcdefghij", "abcdefghij"), in_batch=wrong, in_float32=right, alone=right)
     table = exactness_table({"model": found})
     names, shown = (list(column.cells) for column in table.columns)
     cells = dict(zip(names, shown, strict=True))
-    assert cells["CER more than that, points"] == "10.00 ± 0.00"
+    assert cells["CER more than that, points"] == "5.00 ± 5.00"
     assert cells["lines with fewer, more errors"] == "0, 1"

@@ -25,7 +25,7 @@ def _line(words: tuple[str, ...], *, height_px: int = 20) -> CutLine:
     pixels = np.full((height_px, 60 * len(words)), 255, dtype=np.uint8)
     for index, word in enumerate(words):
         pixels[:, 60 * index : 60 * index + 30] = _GREYS[word]
-    return CutLine(pixels=pixels, words=tuple(_word(word, 60 * index) for index, word in enumerate(words)))
+    return CutLine(pixels=pixels, words=tuple(_word(word, 60 * index) for index, word in enumerate(words)), hand="")
 
 
 def _word(text: str, left_px: int) -> CutWord:
@@ -35,7 +35,7 @@ def _word(text: str, left_px: int) -> CutWord:
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=50, deadline=None)
 def test_a_mixed_line_shows_the_words_that_its_text_says(seed: int) -> None:
-    lines = MixedLines([_line(("un", "deux", "trois")), _line(("quatre",)), _line(("deux", "un"))])
+    lines = MixedLines([[_line(("un", "deux", "trois")), _line(("quatre",))], [_line(("deux", "un"))]])
     pixels, text = lines.draw(np.random.default_rng(seed))
     greys = [int(pixels[10, 60 * index + 15]) for index in range(len(text.split(" ")))]
     assert greys == [_GREYS[word] for word in text.split(" ")]
@@ -57,15 +57,31 @@ def test_a_pool_draws_mixed_lines_once_texts_may_be_long(
     assert set(text.split(" ")) == ({"un"} if mixes else {"as", "it", "is"})
 
 
+def test_a_pool_also_draws_texts_that_were_never_written() -> None:
+    pool = LinePool([], None, max_height_px=20)
+    pool.mix([_line(("un", "deux"))], TextSource(["deun"], []))
+    lesson = Lesson(max_chars=math.inf, real_share=1, mixed_share=1, augmentation=0)
+    drawn = {word for seed in range(60) for word in pool.draw(lesson, np.random.default_rng(seed))[1].split(" ")}
+    assert drawn == {"un", "deux", "deun"}
+
+
+def test_a_pool_draws_words_where_a_hand_can_write_none_of_the_texts() -> None:
+    pool = LinePool([], None, max_height_px=20)
+    pool.mix([_line(("un", "deux"))], TextSource(["zzz"], []))
+    lesson = Lesson(max_chars=math.inf, real_share=1, mixed_share=1, augmentation=0)
+    drawn = {word for seed in range(60) for word in pool.draw(lesson, np.random.default_rng(seed))[1].split(" ")}
+    assert drawn == {"un", "deux"}
+
+
 def test_words_of_several_lines_come_together() -> None:
-    lines = MixedLines([_line(("un",)), _line(("deux",))])
+    lines = MixedLines([[_line(("un",)), _line(("deux",))]])
     rng = np.random.default_rng(1)
     assert any({"un", "deux"} <= set(lines.draw(rng)[1].split(" ")) for _ in range(20))
 
 
 @pytest.mark.parametrize("height_px", [10, 40])
 def test_pieces_of_other_heights_are_brought_to_that_of_the_first(height_px: int) -> None:
-    lines = MixedLines([_line(("un",)), _line(("deux",), height_px=height_px)])
+    lines = MixedLines([[_line(("un",)), _line(("deux",), height_px=height_px)]])
     for seed in range(20):
         pixels, _ = lines.draw(np.random.default_rng(seed))
         assert pixels.dtype == np.uint8
@@ -74,8 +90,8 @@ def test_pieces_of_other_heights_are_brought_to_that_of_the_first(height_px: int
 
 def test_a_darker_page_is_lightened_to_the_paper_of_the_first_piece() -> None:
     dark = _line(("un",))
-    dark = CutLine(pixels=dark.pixels // 2, words=dark.words)
-    lines = MixedLines([_line(("deux",)), dark])
+    dark = CutLine(pixels=dark.pixels // 2, words=dark.words, hand="")
+    lines = MixedLines([[_line(("deux",)), dark]])
     for seed in range(20):
         pixels, _ = lines.draw(np.random.default_rng(seed))
         papers = pixels[10, 45::60]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.cut_lines import CutLine, CutWord, LinePiece, joined
+from training.cut_lines import CutLine, CutWord, LinePiece, by_hand, joined
 from training.line_images import GreyLine
 from training.rewritten_lines import RewrittenLines
 from training.texts import TextSource
@@ -36,7 +36,7 @@ def _line(*words: str) -> CutLine:
             pixels[:, edges_px[index] : edges_px[index] + _LETTER_PX // 2] = _grey(letter, _place(index, word))
         cut.append(CutWord(text=word, edges_px=edges_px))
         left_px = edges_px[-1]
-    return CutLine(pixels=pixels, words=tuple(cut))
+    return CutLine(pixels=pixels, words=tuple(cut), hand="")
 
 
 def _greys(pixels: GreyLine) -> list[int]:
@@ -47,7 +47,7 @@ def _greys(pixels: GreyLine) -> list[int]:
 @settings(max_examples=50, deadline=None)
 def test_a_rewritten_line_shows_each_letter_where_its_text_has_it(seed: int) -> None:
     texts = TextSource(["canapa a barda bar rade canada"], [])
-    drawn = RewrittenLines([_line(*_HAND[:2]), _line(*_HAND[2:])], texts).draw(np.random.default_rng(seed))
+    drawn = RewrittenLines([[_line(*_HAND[:2]), _line(*_HAND[2:])]], texts).draw(np.random.default_rng(seed))
     assert drawn
     pixels, text = drawn
     expected = [_grey(letter, _place(index, word)) for word in text.split(" ") for index, letter in enumerate(word)]
@@ -55,29 +55,44 @@ def test_a_rewritten_line_shows_each_letter_where_its_text_has_it(seed: int) -> 
 
 
 def test_words_come_out_that_the_hand_never_wrote() -> None:
-    lines = RewrittenLines([_line(*_HAND)], TextSource(["bar canada"], []))
+    lines = RewrittenLines([[_line(*_HAND)]], TextSource(["bar canada"], []))
     drawn = [line for seed in range(30) if (line := lines.draw(np.random.default_rng(seed)))]
     words = {word for _, text in drawn for word in text.split(" ")}
     assert {"bar", "canada"} <= words
 
 
 def test_words_with_letters_that_the_hand_lacks_are_left_out() -> None:
-    lines = RewrittenLines([_line(*_HAND)], TextSource(["banane zzz radar"], []))
+    lines = RewrittenLines([[_line(*_HAND)]], TextSource(["banane zzz radar"], []))
     drawn = [line for seed in range(30) if (line := lines.draw(np.random.default_rng(seed)))]
     assert drawn
     assert all("z" not in text for _, text in drawn)
 
 
 def test_a_hand_that_lacks_all_letters_writes_nothing() -> None:
-    lines = RewrittenLines([_line(*_HAND)], TextSource(["zzz"], []))
+    lines = RewrittenLines([[_line(*_HAND)]], TextSource(["zzz"], []))
     assert [line for seed in range(30) if (line := lines.draw(np.random.default_rng(seed)))] == []
 
 
-def test_a_line_is_written_in_the_hand_of_its_neighbourhood_alone() -> None:
-    lines = RewrittenLines([_line("banane")] * 20 + [_line("xyxy")] * 20, TextSource(["banane xyxy"], []))
-    drawn = [line for seed in range(60) if (line := lines.draw(np.random.default_rng(seed)))]
-    assert any("banane" not in text for _, text in drawn)
-    assert any("xyxy" not in text for _, text in drawn)
+def test_a_line_is_written_in_one_hand() -> None:
+    lines = RewrittenLines([[_line("banane")], [_line("xyxy")]], TextSource(["banane xyxy"], []))
+    drawn = [line for seed in range(30) if (line := lines.draw(np.random.default_rng(seed)))]
+    assert {frozenset(text.split(" ")) for _, text in drawn} == {frozenset({"banane"}), frozenset({"xyxy"})}
+
+
+def test_a_word_with_a_letter_that_got_no_ink_lends_no_letters() -> None:
+    line = _line("banane")
+    line.pixels[:, 3 * _LETTER_PX : 4 * _LETTER_PX] = 255
+    lines = RewrittenLines([[line]], TextSource(["banane"], []))
+    assert {lines.draw(np.random.default_rng(seed)) for seed in range(30)} == {None}
+
+
+def test_lines_are_parted_by_hand_and_lone_ones_by_their_neighbourhood() -> None:
+    hands = ["a", "b", "a", *(f"lone {number}" for number in range(20)), "b"]
+    lines = [CutLine(pixels=np.zeros((1, 1), np.uint8), words=(), hand=hand) for hand in hands]
+    parted = [[line.hand for line in hand] for hand in by_hand(lines)]
+    assert parted[:2] == [["a", "a"], ["b", "b"]]
+    assert [len(run) for run in parted[2:]] == [16, 4]
+    assert [hand for run in parted[2:] for hand in run] == hands[3:-1]
 
 
 @pytest.mark.parametrize(("height_px", "top_px", "ink_px"), [(40, 4, 12), (20, 6, 8), (20, 2, 6)])
@@ -85,17 +100,19 @@ def test_a_piece_is_brought_to_the_rows_and_size_of_the_first(height_px: int, to
     def barred(height_px: int, top_px: int, ink_px: int) -> LinePiece:
         pixels = np.full((height_px, 40), 250, dtype=np.uint8)
         pixels[top_px : top_px + ink_px, 10:30] = 0
-        return LinePiece(line=CutLine(pixels=pixels, words=()), left_px=0, right_px=40)
+        return LinePiece(line=CutLine(pixels=pixels, words=(), hand=""), left_px=0, right_px=40)
 
     first = barred(20, 6, 8)
     pixels = joined([first, barred(height_px, top_px, ink_px)])
     assert pixels.shape[0] == 20
-    right = CutLine(pixels=pixels[:, 40:], words=())
+    right = CutLine(pixels=pixels[:, 40:], words=(), hand="")
     assert right.ink_rows == pytest.approx(first.line.ink_rows, abs=0.6)
 
 
 def test_a_line_without_ink_joins_others_as_it_is() -> None:
-    blank = LinePiece(line=CutLine(pixels=np.full((20, 30), 200, dtype=np.uint8), words=()), left_px=5, right_px=25)
+    blank = LinePiece(
+        line=CutLine(pixels=np.full((20, 30), 200, dtype=np.uint8), words=(), hand=""), left_px=5, right_px=25
+    )
     pixels = joined([blank, blank])
     assert pixels.shape == (20, 40)
     assert set(pixels.flat) == {200}
