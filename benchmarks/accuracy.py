@@ -1,11 +1,11 @@
 """How well each recognizer reads the test lines, through the same code as the service.
 
-    python -m benchmarks.accuracy [--data DIR] [--json FILE]
+    python -m benchmarks.accuracy [--data DIR] [--rough] [--json FILE]
 
 CER and WER are edit distances summed over lines, divided by the summed length of the references, as
 `training/error_rates.py` computes them: both texts are brought to NFC and their white space is folded; case, accents
 and punctuation count. `unseen` leaves out the lines whose text also occurs in the training lines, since the forms share
-some boilerplate. Test lines are never trained on.
+some boilerplate. Test lines are never trained on. With `--rough` the same lines are read as rough cuts would show them.
 
 Of TrOCR models it also tells what their number format costs: CER in the default format and in float32, how many
 lines that makes better and worse, and the share of lines that read the same alone and in a full batch.
@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.confidence import caught, reliability, reliability_table, threshold_table
-from benchmarks.line_readings import Reading, TranscribedLine, rates, read, test_lines
+from benchmarks.line_readings import Reading, TranscribedLine, rates, read, roughly_cut, test_lines
 from benchmarks.number_format import Exactness, exactness, exactness_table
 from core.settings import settings
 from worker.models import load_recognizer
@@ -54,6 +54,9 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder of sources, each with test.tsv, test/ and train.tsv.")] = Path(
         "../shared/data"
     ),
+    rough: Annotated[
+        bool, typer.Option("--rough", help="Lines among margins and parts of others, on dark paper.")
+    ] = False,
     model: Annotated[list[str] | None, typer.Option(help="More models, by name, folder or hub id.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
 ) -> None:
@@ -61,6 +64,8 @@ def main(
     lines = list(test_lines(data))
     if not lines:
         raise typer.BadParameter(f"{data}: no source with test lines was found")
+    if rough:
+        lines = roughly_cut(lines)
     results = [_read_with(name, lines) for name in (_BUNDLED, "ppocr-v6", *(model or ()))]
     if shutil.which("tesseract"):
         results.append(_timed("tesseract", lines, _tesseract))

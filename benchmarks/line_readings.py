@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,13 @@ from PIL import Image
 from rapidfuzz.distance import Levenshtein
 
 from training.error_rates import ErrorRates, error_rates
+from training.line_images import GreyLine
 from training.samples import normalize_text
+from training.surroundings import with_surroundings
 from worker.recognizer import LinePixels, LineRequest, Recognizer
+
+#: What the levels of the darkest of the roughly cut lines are multiplied by.
+_DARKEST = 0.55
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +68,25 @@ def _rows(table: Path) -> Iterator[tuple[str, str, str, str]]:
         for file, page, kind, text in csv.reader(rows, delimiter="\t", quoting=csv.QUOTE_NONE):
             if normalize_text(text):
                 yield file, page, kind, normalize_text(text)
+
+
+def roughly_cut(lines: Sequence[TranscribedLine]) -> list[TranscribedLine]:
+    """Put each line among margins and parts of others of its source, on darker paper; the same way every time."""
+    rng = np.random.default_rng(7)
+    sources: dict[str, list[GreyLine]] = {}
+    for line in lines:
+        sources.setdefault(line.source, []).append(_grey(line.pixels))
+    rough = []
+    for line in lines:
+        others = sources[line.source]
+        above, below = (others[int(index)] for index in rng.integers(len(others), size=2))
+        grey = with_surroundings(_grey(line.pixels), above, below, rng) * rng.uniform(_DARKEST, 1.0)
+        rough.append(replace(line, pixels=np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)))
+    return rough
+
+
+def _grey(pixels: LinePixels) -> GreyLine:
+    return np.asarray(Image.fromarray(pixels).convert("L"), dtype=np.uint8)
 
 
 def read(recognizer: Recognizer, lines: Sequence[TranscribedLine], *, rows: int) -> list[Reading]:

@@ -18,6 +18,8 @@ _NARROWEST, _WIDEST = -0.3, 0.5
 _SMALLEST, _LARGEST = -0.22, 0.14
 #: Most of the width and height of a grain of the paper, in pixels: laid and linen paper show threads.
 _MOST_GRAIN_PX = 4
+#: How much darker than white paper becomes at most, in grey levels, and the palest ink's share of the paper's grey.
+_DARKEST_PAPER, _PALEST_INK = 150.0, 0.5
 #: Patches that are covered with paper: how many on average in a line of twenty heights, and their sizes in heights.
 _COVERED_PATCHES = 4.0
 _COVERED_WIDTHS, _COVERED_HEIGHTS = (0.05, 0.3), (0.2, 1.0)
@@ -143,7 +145,8 @@ def _vary_grain(line: GreyLine, rng: np.random.Generator) -> GreyLine:
     height, width = line.shape
     grain_width, grain_height = rng.integers(1, _MOST_GRAIN_PX + 1, 2)
     rows, columns = -(-height // int(grain_height)), -(-width // int(grain_width))
-    noise = rng.normal(0.0, rng.uniform(2.0, 16.0), (rows, columns)).astype(np.float32)
+    deviation = rng.uniform(2.0, 16.0) * _paper(line) / 255
+    noise = rng.normal(0.0, deviation, (rows, columns)).astype(np.float32)
     grain = cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(np.clip(line + grain, 0, 255), dtype=np.uint8)
 
@@ -161,7 +164,7 @@ def _cover_patch(line: GreyLine, rng: np.random.Generator) -> GreyLine:
 
 def _vary_paper(line: GreyLine, rng: np.random.Generator, amount: float) -> GreyLine:
     """Map ink and paper to other greys, with another gamma, so that faint ink and dark paper are known."""
-    paper = 255.0 - rng.uniform(0, 90) * amount
-    ink = rng.uniform(0, 110) * amount
+    paper = 255.0 - rng.uniform(0, _DARKEST_PAPER) * amount
+    ink = rng.uniform(0, _PALEST_INK) * amount * paper
     levels = (np.arange(256) / 255.0) ** float(np.exp(rng.uniform(-0.5, 0.5) * amount))
     return np.asarray(cv2.LUT(line, (ink + levels * (paper - ink)).astype(np.uint8)), dtype=np.uint8)

@@ -12,9 +12,12 @@ from training.line_images import MAX_WIDTH_PX, GreyLine
 from training.line_pixels import LineFormat, padded_width_px, stack_lines
 from training.line_pool import LinePool
 from training.plan import Lesson
+from training.surroundings import with_surroundings
 
 #: Lines that are drawn at once and sorted by width.
 _DRAWN = 256
+#: Share of the lines that get margins and parts of other lines around them, when lines are varied most.
+_ROUGHLY_CUT_SHARE = 0.3
 #: Share of the batches that get the full width, as the model is served, and of those that get some more padding.
 _FULL_WIDTH_SHARE = 0.12
 _PADDED_SHARE = 0.3
@@ -82,6 +85,9 @@ class BatchMaker:
 
     def _varied(self, lesson: Lesson, rng: np.random.Generator) -> tuple[GreyLine, list[int]]:
         line, text = self._pool.draw(lesson, rng)
+        if rng.random() < _ROUGHLY_CUT_SHARE * lesson.augmentation:
+            above, below = (self._pool.draw(lesson, rng)[0] for _ in range(2))
+            line = with_surroundings(line, above, below, rng)
         strength = AugmentationStrength(geometry=lesson.augmentation, ink=lesson.augmentation)
         height_px, max_width_px = self._format.height_px, self._format.width_px
         if not self._format.keeps_aspect:
