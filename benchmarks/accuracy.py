@@ -70,14 +70,16 @@ def main(
     if shutil.which("tesseract"):
         results.append(_timed("tesseract", lines, _tesseract))
     console = Console()
-    console.print(_accuracy_table(lines, results))
+    console.print(
+        _accuracy_table(lines, results, title=f"CER / WER on the test lines{', roughly cut' if rough else ''}")
+    )
     for result in results:
         if result.readings[0].confidence is not None:
             console.print(reliability_table(result.recognizer, lines, result.readings))
             console.print(threshold_table(result.recognizer, lines, result.readings))
     console.print(exactness_table({result.recognizer: result.exactness for result in results if result.exactness}))
     if json_file:
-        json_file.write_text(json.dumps(_figures(lines, results), indent=2) + "\n", encoding="utf-8")
+        json_file.write_text(json.dumps({"rough": rough} | _figures(lines, results), indent=2) + "\n", encoding="utf-8")
 
 
 def _read_with(name: str, lines: Sequence[TranscribedLine]) -> Result:
@@ -127,8 +129,8 @@ def _groups(lines: Sequence[TranscribedLine]) -> dict[str, list[int]]:
     return {name: found for name, found in sorted(groups.items()) if len(found) >= _FEWEST_LINES}
 
 
-def _accuracy_table(lines: Sequence[TranscribedLine], results: Sequence[Result]) -> Table:
-    table = Table(title="CER / WER on the test lines")
+def _accuracy_table(lines: Sequence[TranscribedLine], results: Sequence[Result], *, title: str) -> Table:
+    table = Table(title=title)
     table.add_column("lines of")
     table.add_column("number", justify="right")
     for result in results:

@@ -71,7 +71,7 @@ def _rows(table: Path) -> Iterator[tuple[str, str, str, str]]:
 
 
 def roughly_cut(lines: Sequence[TranscribedLine]) -> list[TranscribedLine]:
-    """Put each line among margins and parts of others of its source, on darker paper; the same way every time."""
+    """Put each line, in grey, among margins and parts of others of its source, on darker paper; always the same way."""
     rng = np.random.default_rng(7)
     sources: dict[str, list[GreyLine]] = {}
     for line in lines:

@@ -62,9 +62,11 @@ class ImageStore:
             return [work(item) for item in items]
         with ThreadPoolExecutor(min(len(items), _MOST_TRIPS)) as threads:
             trips = [threads.submit(work, item) for item in items]
-            wait(trips, return_when=FIRST_EXCEPTION)
-            # They begin in the items' order: what is canceled comes after what has failed.
-            threads.shutdown(cancel_futures=True)
+            try:
+                wait(trips, return_when=FIRST_EXCEPTION)
+            finally:
+                # They begin in the items' order: what is canceled comes after what has failed.
+                threads.shutdown(cancel_futures=True)
         return [trip.result() for trip in trips]
 
     def put(self, key: str, data: bytes) -> None:

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-GreyLine = npt.NDArray[np.uint8]
+from training.line_images import GreyLine, paper_of
+
 FloatGrid = npt.NDArray[np.float32]
 
 #: Distances of the points between which letters bend and the baseline wanders, and how far at most usual, in heights.
@@ -85,7 +86,7 @@ def _vary_geometry(
             (inverse[1, 0] * x_px + inverse[1, 1] * y_px + inverse[1, 2]).astype(np.float32),
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
-            borderValue=_paper(line),
+            borderValue=paper_of(line),
         ),
         dtype=np.uint8,
     )
@@ -114,11 +115,6 @@ def _smooth(rng: np.random.Generator, grid: tuple[int, int], deviation: float, h
     return np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
 
-def _paper(line: GreyLine) -> int:
-    """Estimate the grey of the paper."""
-    return int(np.percentile(line[:, :: max(1, line.shape[1] // 64)], 80))
-
-
 def _vary_ink(line: GreyLine, rng: np.random.Generator, amount: float) -> GreyLine:
     chance = rng.random(6)
     if chance[0] < 0.25 * amount:
@@ -136,7 +132,8 @@ def _vary_ink(line: GreyLine, rng: np.random.Generator, amount: float) -> GreyLi
     if chance[4] < 0.12 * amount:
         y = int(rng.integers(line.shape[0] // 2, line.shape[0]))
         line = np.array(line)
-        cv2.line(line, (0, y), (line.shape[1], y + int(rng.integers(-2, 3))), int(rng.integers(60, 200)), 1)
+        grey = int(rng.uniform(0.25, 0.8) * paper_of(line))
+        cv2.line(line, (0, y), (line.shape[1], y + int(rng.integers(-2, 3))), grey, 1)
     return line
 
 
@@ -145,7 +142,7 @@ def _vary_grain(line: GreyLine, rng: np.random.Generator) -> GreyLine:
     height, width = line.shape
     grain_width, grain_height = rng.integers(1, _MOST_GRAIN_PX + 1, 2)
     rows, columns = -(-height // int(grain_height)), -(-width // int(grain_width))
-    deviation = rng.uniform(2.0, 16.0) * _paper(line) / 255
+    deviation = rng.uniform(2.0, 16.0) * paper_of(line) / 255
     noise = rng.normal(0.0, deviation, (rows, columns)).astype(np.float32)
     grain = cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(np.clip(line + grain, 0, 255), dtype=np.uint8)
@@ -158,7 +155,7 @@ def _cover_patch(line: GreyLine, rng: np.random.Generator) -> GreyLine:
     patch_height = max(1, round(rng.uniform(*_COVERED_HEIGHTS) * height))
     left, top = int(rng.integers(max(1, width - patch_width))), int(rng.integers(height - patch_height + 1))
     line = np.array(line)
-    line[top : top + patch_height, left : left + patch_width] = _paper(line)
+    line[top : top + patch_height, left : left + patch_width] = paper_of(line)
     return line
 
 

@@ -85,7 +85,9 @@ class BatchMaker:
 
     def _varied(self, lesson: Lesson, rng: np.random.Generator) -> tuple[GreyLine, list[int]]:
         line, text = self._pool.draw(lesson, rng)
-        if rng.random() < _ROUGHLY_CUT_SHARE * lesson.augmentation:
+        # With its margins the line must still be one that OpenCV bends.
+        fits = line.shape[1] + 2 * line.shape[0] < MAX_WIDTH_PX
+        if fits and rng.random() < _ROUGHLY_CUT_SHARE * lesson.augmentation:
             above, below = (self._pool.draw(lesson, rng)[0] for _ in range(2))
             line = with_surroundings(line, above, below, rng)
         strength = AugmentationStrength(geometry=lesson.augmentation, ink=lesson.augmentation)

@@ -7,10 +7,12 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from training.line_images import GreyLine
+from training.line_images import GreyLine, paper_of
+from training.samples import Hand
 
-#: Lines that follow each other and are taken for one hand's where each has a page of its own.
-_NEIGHBOURS = 16
+#: Lines that follow each other and are taken for one hand's, where hands are not known; and at most, since for some
+#: corpora a whole folder is a page.
+_NEIGHBOURS, _MOST_LINES = 16, 64
 #: How much darker than the paper ink is at least, in grey levels, where its rows are looked for.
 _INK_LEVELS = 20.0
 #: How many times larger or smaller a piece becomes at most, beside the change of height, to suit the other writing.
@@ -24,8 +26,7 @@ class WholeLine:
     #: uint8 grey of shape (H, W).
     pixels: GreyLine
     text: str
-    #: Lines with the same name are taken for one hand's.
-    hand: str
+    hand: Hand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class CutLine:
     #: uint8 grey of shape (H, W).
     pixels: GreyLine
     words: tuple[CutWord, ...]
-    hand: str
+    hand: Hand
 
     @cached_property
     def ink_rows(self) -> tuple[float, float]:
@@ -60,7 +61,7 @@ class CutLine:
     @cached_property
     def paper(self) -> float:
         """Grey of the paper."""
-        return float(np.percentile(self.pixels, 80))
+        return float(paper_of(self.pixels))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +79,23 @@ class LinePiece:
 
 
 def by_hand(lines: Sequence[CutLine]) -> list[list[CutLine]]:
-    """Part lines by their hands; those that are their hand's only one are parted into runs of neighbours."""
-    hands: dict[str, list[CutLine]] = {}
+    """Part lines by their hands; where one has a single line, neighbours of its kind are taken for one hand's."""
+    known: dict[Hand, list[CutLine]] = {}
     for line in lines:
-        hands.setdefault(line.hand, []).append(line)
-    alone = [line for hand in hands.values() if len(hand) == 1 for line in hand]
-    runs = [alone[first : first + _NEIGHBOURS] for first in range(0, len(alone), _NEIGHBOURS)]
-    return [hand for hand in hands.values() if len(hand) > 1] + runs
+        known.setdefault(line.hand, []).append(line)
+    neighbours: dict[tuple[str, str], list[CutLine]] = {}
+    parted: list[list[CutLine]] = []
+    for hand, own in known.items():
+        # A corpus that is given twice has each line twice.
+        if len({line.words for line in own}) == 1:
+            neighbours.setdefault((hand.source, hand.kind), []).extend(own)
+        else:
+            parted += _runs(own, _MOST_LINES)
+    return parted + [run for alone in neighbours.values() for run in _runs(alone, _NEIGHBOURS)]
+
+
+def _runs(lines: Sequence[CutLine], most: int) -> list[list[CutLine]]:
+    return [list(lines[first : first + most]) for first in range(0, len(lines), most)]
 
 
 def has_ink(piece: LinePiece) -> bool:

@@ -38,6 +38,11 @@ def scaled(line: GreyLine, scale: float) -> GreyLine:
     return np.asarray(cv2.resize(line, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
+def paper_of(line: GreyLine) -> int:
+    """Estimate the grey of a line's paper."""
+    return int(np.percentile(line[:, :: max(1, line.shape[1] // 64)], 80))
+
+
 @lru_cache(maxsize=1)
 def _page(image: Path) -> GreyLine:
     """Open an image; the last one stays open, since the lines of a page follow each other."""

@@ -62,7 +62,7 @@ def train(request: RunRequest) -> None:
     start_folder = checkpoint_folder(request.model) if request.model is not None else None
     joins_lines = request.plan(start_folder).mixed_share > 0
     if (request.words or request.texts) and not (request.fonts or joins_lines):
-        raise UnusableInput("--words and --texts need --fonts to draw them in, or a model of this command as --model")
+        raise UnusableInput("--words and --texts need --fonts to draw them in, or lines joined anew (--mixed-share)")
     lines = _gather(request)
     run_processes(partial(_train_rank, request, start_folder, lines), request.processes)
 

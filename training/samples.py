@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _SIBLING_SUFFIX = re.compile(r"_[0-9]$")
 
@@ -28,6 +29,14 @@ class LineSample:
     polygon: tuple[tuple[int, int], ...] | None = None
 
 
+class Hand(NamedTuple):
+    """What tells one hand from another: lines that share it are taken for one hand's."""
+
+    source: str
+    kind: str
+    form: str
+
+
 def normalize_text(text: str) -> str:
     """Bring a transcription to NFC with single spaces and none at its ends."""
     return " ".join(unicodedata.normalize("NFC", text).split())
@@ -38,9 +47,9 @@ def form_of(sample: LineSample) -> str:
     return f"{sample.source}/{_SIBLING_SUFFIX.sub('', sample.page)}"
 
 
-def hand_of(sample: LineSample) -> str:
-    """Name the hand that wrote a line, as far as page and kind tell."""
-    return f"{form_of(sample)}/{sample.kind}"
+def hand_of(sample: LineSample) -> Hand:
+    """Name the hand that wrote a line, as far as the corpus tells."""
+    return Hand(source=sample.source, kind=sample.kind, form=form_of(sample))
 
 
 def split_by_form(

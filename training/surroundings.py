@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from training.line_images import GreyLine
+from training.line_images import GreyLine, paper_of
 
 #: Widest margins above and below, and left and right, in heights of the line.
 _MOST_ABOVE, _MOST_BESIDE = 0.22, 0.8
@@ -26,7 +26,7 @@ def with_surroundings(line: GreyLine, above: GreyLine, below: GreyLine, rng: np.
     height, width = line.shape
     top, bottom = (int(height * share) for share in rng.uniform(0, _MOST_ABOVE, 2))
     left, right = (int(height * share) for share in rng.uniform(0, _MOST_BESIDE, 2))
-    paper = _paper(line)
+    paper = paper_of(line)
     around = np.full((top + height + bottom, left + width + right), paper, dtype=np.uint8)
     around[top : top + height, left : left + width] = line
     if rng.random() < _SEEN_SHARE:
@@ -44,9 +44,5 @@ def _rows(line: GreyLine, height: int, width: int, paper: int, rng: np.random.Ge
     """Bring a line to a height, a width and a paper, from a place left to chance on, repeated where it is too short."""
     scaled = cv2.resize(line, (max(1, round(line.shape[1] * height / line.shape[0])), height))
     columns = (int(rng.integers(scaled.shape[1])) + np.arange(width)) % scaled.shape[1]
-    matched = scaled[:, columns] * (paper / max(1, _paper(line)))
+    matched = scaled[:, columns] * (paper / max(1, paper_of(line)))
     return np.asarray(np.clip(matched, 0, 255), dtype=np.uint8)
-
-
-def _paper(line: GreyLine) -> int:
-    return int(np.percentile(line[:, :: max(1, line.shape[1] // 64)], 80))

@@ -110,11 +110,13 @@ def _smoothed(darkness: npt.NDArray[np.float64], window: int) -> npt.NDArray[np.
 
 
 def _emptiest(ink: npt.NDArray[np.float64], start: int, end: int) -> int:
-    """Give the column with the least ink, never the first of the line; the middle one of several."""
-    start = max(1, start)
+    """Give the column with the least ink, never the first of the line; the middle of the longest stretch of such."""
+    start = min(max(1, start), len(ink) - 1)
     columns = ink[start : max(start + 1, end)]
     least = np.flatnonzero(columns <= columns.min() + _SAME_INK)
-    return start + int(least[len(least) // 2])
+    stretches = np.split(least, np.flatnonzero(np.diff(least) > 1) + 1)
+    longest = max(stretches, key=len)
+    return start + int(longest[len(longest) // 2])
 
 
 def _words(text: str, edges: tuple[int, ...]) -> tuple[CutWord, ...]:

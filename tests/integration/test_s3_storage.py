@@ -159,6 +159,22 @@ def test_once_one_of_several_files_failed_nothing_is_under_way_and_nothing_else_
     assert len(started) < 100
 
 
+def test_an_interrupt_lets_no_other_file_begin(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def put(number: int) -> None:
+        started.append(number)
+        store.put(f"images/job_1/img_{number}", b"pixels")
+
+    monkeypatch.setattr("core.storage.wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.for_each(range(1000), put)
+    assert len(started) < 500
+
+
 def test_a_large_file_is_written_and_read_piece_by_piece(store: ImageStore) -> None:
     data = b"ab" * 3_000_000
     assert store.put_stream("files/large", io.BytesIO(data)) == len(data)

@@ -29,6 +29,7 @@ from training.cut_lines import CutLine
 from training.labels import character_tokenizer
 from training.line_pool import LinePool
 from training.line_store import open_store
+from training.samples import Hand
 from training.texts import TextSource
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -110,7 +111,7 @@ def test_a_model_of_this_command_learns_on_from_the_words_of_its_lines(
     texts.write_text("bad bed\n", encoding="utf-8")
     _train(out, words, "--model", str(BUNDLED), "--mixed-share", "1", "--dropout", "0.1", "--texts", str(texts))
     assert {tuple(word.text for word in line.words) for line in cut} == {("abc", "def")}
-    assert {line.hand for line in cut} == {"words/words/"}
+    assert {line.hand for line in cut} == {Hand(source="words", kind="", form="words/words")}
     assert [set(texts.running_text) for texts in written] == [{"abc def", "bad bed"}]
     assert dropped == [0.1]
     card = (out / "README.md").read_text(encoding="utf-8")

@@ -12,9 +12,11 @@ from training.hybrid_reader import HybridReader
 from training.labels import Labels, labels_of
 from training.line_images import GreyLine
 from training.line_pixels import LineFormat
+from training.samples import Hand
 from training.start import starting_point
 from training.word_cuts import cut_lines
 
+_PRINTED = Hand(source="drawn", kind="print", form="1")
 _TEXT = "Dear Sir, we have the letter"
 
 
@@ -39,7 +41,7 @@ def _drawn(text: str, *, height_px: int) -> tuple[GreyLine, list[tuple[int, int]
 
 
 def _whole(pixels: GreyLine, text: str) -> WholeLine:
-    return WholeLine(pixels=pixels, text=text, hand="printed")
+    return WholeLine(pixels=pixels, text=text, hand=_PRINTED)
 
 
 @pytest.mark.parametrize("height_px", [48, 72])
@@ -47,7 +49,7 @@ def test_each_cut_lies_in_the_gap_between_two_words(reader: tuple[HybridReader, 
     pixels, places = _drawn(_TEXT, height_px=height_px)
     (line,) = cut_lines(*reader, [_whole(pixels, _TEXT)])
     assert [word.text for word in line.words] == _TEXT.split(" ")
-    assert line.hand == "printed"
+    assert line.hand == _PRINTED
     assert (line.words[0].edges_px[0], line.words[-1].edges_px[-1]) == (0, pixels.shape[1])
     for (left, right), ((_, end), (start, _)) in zip(pairwise(line.words), pairwise(places), strict=True):
         assert left.edges_px[-1] == right.edges_px[0]
@@ -70,8 +72,13 @@ def test_letters_are_cut_between_their_middles(reader: tuple[HybridReader, Label
 
 def test_lines_that_cannot_be_cut_are_left_out(reader: tuple[HybridReader, Labels]) -> None:
     pixels, _ = _drawn("Dear Sir", height_px=48)
-    too_short = pixels[:, :12]
-    lines = [_whole(pixels, "Dear Sir"), _whole(pixels, "Dear \u15c5ir"), _whole(too_short, "Dear Sir, we have")]
+    too_short, a_sliver = pixels[:, :12], pixels[:, :1]
+    lines = [
+        _whole(pixels, "Dear Sir"),
+        _whole(pixels, "Dear \u15c5ir"),
+        _whole(too_short, "Dear Sir, we have"),
+        _whole(a_sliver, "a b"),
+    ]
     assert [[word.text for word in line.words] for line in cut_lines(*reader, lines)] == [["Dear", "Sir"]]
 
 

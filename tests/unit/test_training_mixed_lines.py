@@ -13,9 +13,10 @@ from training.cut_lines import CutLine, CutWord
 from training.line_pool import LinePool
 from training.mixed_lines import MixedLines
 from training.plan import Lesson
-from training.samples import LineSample
+from training.samples import Hand, LineSample
 from training.texts import TextSource
 
+_NOBODYS = Hand(source="drawn", kind="", form="1")
 #: The grey of each word, by which the test knows it again.
 _GREYS = {"un": 40, "deux": 80, "trois": 120, "quatre": 160}
 
@@ -25,7 +26,9 @@ def _line(words: tuple[str, ...], *, height_px: int = 20) -> CutLine:
     pixels = np.full((height_px, 60 * len(words)), 255, dtype=np.uint8)
     for index, word in enumerate(words):
         pixels[:, 60 * index : 60 * index + 30] = _GREYS[word]
-    return CutLine(pixels=pixels, words=tuple(_word(word, 60 * index) for index, word in enumerate(words)), hand="")
+    return CutLine(
+        pixels=pixels, words=tuple(_word(word, 60 * index) for index, word in enumerate(words)), hand=_NOBODYS
+    )
 
 
 def _word(text: str, left_px: int) -> CutWord:
@@ -90,7 +93,7 @@ def test_pieces_of_other_heights_are_brought_to_that_of_the_first(height_px: int
 
 def test_a_darker_page_is_lightened_to_the_paper_of_the_first_piece() -> None:
     dark = _line(("un",))
-    dark = CutLine(pixels=dark.pixels // 2, words=dark.words, hand="")
+    dark = CutLine(pixels=dark.pixels // 2, words=dark.words, hand=_NOBODYS)
     lines = MixedLines([[_line(("deux",)), dark]])
     for seed in range(20):
         pixels, _ = lines.draw(np.random.default_rng(seed))

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 from training.cut_lines import CutLine, CutWord, LinePiece, by_hand, joined
 from training.line_images import GreyLine
 from training.rewritten_lines import RewrittenLines
+from training.samples import Hand
 from training.texts import TextSource
 
 _HEIGHT_PX, _LETTER_PX = 20, 20
 _START, _WITHIN, _END, _ALONE = range(4)
+_NOBODYS = Hand(source="drawn", kind="", form="1")
 _HAND = ("banane", "canard", "radar", "a", "drap", "gala")
 
 
@@ -36,7 +38,7 @@ def _line(*words: str) -> CutLine:
             pixels[:, edges_px[index] : edges_px[index] + _LETTER_PX // 2] = _grey(letter, _place(index, word))
         cut.append(CutWord(text=word, edges_px=edges_px))
         left_px = edges_px[-1]
-    return CutLine(pixels=pixels, words=tuple(cut), hand="")
+    return CutLine(pixels=pixels, words=tuple(cut), hand=_NOBODYS)
 
 
 def _greys(pixels: GreyLine) -> list[int]:
@@ -86,13 +88,28 @@ def test_a_word_with_a_letter_that_got_no_ink_lends_no_letters() -> None:
     assert {lines.draw(np.random.default_rng(seed)) for seed in range(30)} == {None}
 
 
-def test_lines_are_parted_by_hand_and_lone_ones_by_their_neighbourhood() -> None:
-    hands = ["a", "b", "a", *(f"lone {number}" for number in range(20)), "b"]
-    lines = [CutLine(pixels=np.zeros((1, 1), np.uint8), words=(), hand=hand) for hand in hands]
-    parted = [[line.hand for line in hand] for hand in by_hand(lines)]
-    assert parted[:2] == [["a", "a"], ["b", "b"]]
-    assert [len(run) for run in parted[2:]] == [16, 4]
-    assert [hand for run in parted[2:] for hand in run] == hands[3:-1]
+def _of(form: str, *, text: str, kind: str = "") -> CutLine:
+    words = (CutWord(text=text, edges_px=(0, 1)),)
+    return CutLine(pixels=np.zeros((1, 1), np.uint8), words=words, hand=Hand(source="drawn", kind=kind, form=form))
+
+
+def test_lines_are_parted_by_hand_and_lone_ones_of_a_kind_by_their_neighbourhood() -> None:
+    lone = [_of(f"lone {number}", text=str(number)) for number in range(20)]
+    other = _of("typed", text="typed", kind="typewritten")
+    lines = [_of("a", text="1"), _of("b", text="1"), _of("a", text="2"), *lone, other, _of("b", text="2")]
+    parted = [[(line.hand.form, line.words[0].text) for line in hand] for hand in by_hand(lines)]
+    assert parted[:2] == [[("a", "1"), ("a", "2")], [("b", "1"), ("b", "2")]]
+    assert [len(run) for run in parted[2:]] == [16, 4, 1]
+
+
+def test_a_page_of_very_many_lines_is_not_taken_for_one_hands() -> None:
+    lines = [_of("folder", text=str(number)) for number in range(150)]
+    assert [len(run) for run in by_hand(lines)] == [64, 64, 22]
+
+
+def test_a_corpus_that_is_given_twice_is_parted_as_it_is_given_once() -> None:
+    lone = [_of(f"lone {number}", text=str(number)) for number in range(4)]
+    assert len(by_hand(lone)) == len(by_hand(lone + lone)) == 1
 
 
 @pytest.mark.parametrize(("height_px", "top_px", "ink_px"), [(40, 4, 12), (20, 6, 8), (20, 2, 6)])
@@ -100,18 +117,18 @@ def test_a_piece_is_brought_to_the_rows_and_size_of_the_first(height_px: int, to
     def barred(height_px: int, top_px: int, ink_px: int) -> LinePiece:
         pixels = np.full((height_px, 40), 250, dtype=np.uint8)
         pixels[top_px : top_px + ink_px, 10:30] = 0
-        return LinePiece(line=CutLine(pixels=pixels, words=(), hand=""), left_px=0, right_px=40)
+        return LinePiece(line=CutLine(pixels=pixels, words=(), hand=_NOBODYS), left_px=0, right_px=40)
 
     first = barred(20, 6, 8)
     pixels = joined([first, barred(height_px, top_px, ink_px)])
     assert pixels.shape[0] == 20
-    right = CutLine(pixels=pixels[:, 40:], words=(), hand="")
+    right = CutLine(pixels=pixels[:, 40:], words=(), hand=_NOBODYS)
     assert right.ink_rows == pytest.approx(first.line.ink_rows, abs=0.6)
 
 
 def test_a_line_without_ink_joins_others_as_it_is() -> None:
     blank = LinePiece(
-        line=CutLine(pixels=np.full((20, 30), 200, dtype=np.uint8), words=(), hand=""), left_px=5, right_px=25
+        line=CutLine(pixels=np.full((20, 30), 200, dtype=np.uint8), words=(), hand=_NOBODYS), left_px=5, right_px=25
     )
     pixels = joined([blank, blank])
     assert pixels.shape == (20, 40)
