@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, case, exists, func, insert, select, update
 
 from core import batches
 from core.batch_tables import BatchRequestRow, BatchRow
@@ -102,14 +103,19 @@ def settle(connection: Connection, batch: Batch) -> None:
         )
         .correlate(BatchRequestRow)
     )
-    open_ones = (BatchRequestRow.batch_id == batch.id, BatchRequestRow.outcome == RequestOutcome.OPEN)
-    ended = (*open_ones, ended_jobs.exists())
-    failed = connection.execute(
-        update(BatchRequestRow).where(*ended, unread).values(outcome=RequestOutcome.FAILED)
-    ).rowcount
-    completed = connection.execute(
-        update(BatchRequestRow).where(*ended).values(outcome=RequestOutcome.COMPLETED)
-    ).rowcount
+    # In one statement: between two of them a job may end, and the second would take what it left unread for read.
+    outcomes = connection.execute(
+        update(BatchRequestRow)
+        .where(
+            BatchRequestRow.batch_id == batch.id,
+            BatchRequestRow.outcome == RequestOutcome.OPEN,
+            ended_jobs.exists(),
+        )
+        .values(outcome=case((unread, RequestOutcome.FAILED), else_=RequestOutcome.COMPLETED))
+        .returning(BatchRequestRow.outcome)
+    ).scalars()
+    counted = Counter(outcomes)
+    completed, failed = counted[RequestOutcome.COMPLETED], counted[RequestOutcome.FAILED]
     if failed or completed:
         batches.count(connection, batch, completed=completed, failed=failed)
 

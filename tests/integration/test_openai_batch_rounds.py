@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+from sqlalchemy import event, text
 
 from api import batch_rounds, batch_work, prompt_jobs, remote_images
 from api.batch_rounds import Clerk
@@ -15,7 +16,7 @@ from api.batch_work import turn
 from api.prompt_jobs import AskedLines
 from core import batch_requests, batches, files, new_jobs, retention
 from core.batches import Batch
-from core.database import transaction
+from core.database import engine, transaction
 from core.errors import Unavailable
 from core.new_jobs import NewJob
 from core.settings import settings
@@ -292,6 +293,29 @@ def test_a_response_of_a_batch_does_not_fail_for_one_that_was_read_beside_it(cli
     assert (counts(batch), rows("SELECT status FROM jobs")) == ((3, 2, 1), [("partial",)])
     answers = results(client, batch.output_file_id).values()
     assert [answer["response"]["body"]["status"] for answer in answers] == ["completed", "completed"]
+
+
+def test_a_job_that_fails_while_its_batch_is_settled_is_not_taken_for_read(client: openai.OpenAI) -> None:
+    turn(begun(client, chat("a")), last_try=False)
+    failed: list[str] = []
+
+    def fail_the_job(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("UPDATE batch_requests") and not failed:
+            failed.append(statement)
+            with transaction() as other:
+                other.execute(text("UPDATE images SET status = 'failed', finished_at = now(), error_code = 'internal'"))
+                other.execute(text("UPDATE jobs SET status = 'failed', finished_at = now()"))
+
+    event.listen(engine(), "after_cursor_execute", fail_the_job)
+    try:
+        outcomes = []
+        for _ in range(2):
+            with transaction() as connection:
+                batch_requests.settle(connection, open_batches()[-1])
+            outcomes += rows("SELECT outcome FROM batch_requests")
+    finally:
+        event.remove(engine(), "after_cursor_execute", fail_the_job)
+    assert (len(failed), outcomes) == (1, [("open",), ("failed",)])
 
 
 def test_what_was_read_is_kept_until_its_batch_is_written(
