@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.confidence import caught, reliability, reliability_table, threshold_table
-from benchmarks.line_readings import Reading, TranscribedLine, rates, read, roughly_cut, test_lines
+from benchmarks.line_readings import Reading, TranscribedLine, rates, read, roughly_cut, transcribed_lines
 from benchmarks.number_format import Exactness, exactness, exactness_table
 from core.settings import settings
 from worker.models import load_recognizer
@@ -61,7 +61,7 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
 ) -> None:
     """Measure the bundled model, PP-OCR and, where it is installed, tesseract on the same lines."""
-    lines = list(test_lines(data))
+    lines = list(transcribed_lines(data))
     if not lines:
         raise typer.BadParameter(f"{data}: no source with test lines was found")
     if rough:

@@ -45,7 +45,7 @@ class Reading:
     confidence: float | None
 
 
-def test_lines(data: Path) -> Iterator[TranscribedLine]:
+def transcribed_lines(data: Path) -> Iterator[TranscribedLine]:
     """Give the test lines of all sources in a folder, each with `test.tsv`, `test/` and perhaps `train.tsv`."""
     for table in sorted(data.glob("*/test.tsv")):
         folder = table.parent
@@ -63,30 +63,20 @@ def test_lines(data: Path) -> Iterator[TranscribedLine]:
             )
 
 
-def _rows(table: Path) -> Iterator[tuple[str, str, str, str]]:
-    with table.open(encoding="utf-8", newline="") as rows:
-        for file, page, kind, text in csv.reader(rows, delimiter="\t", quoting=csv.QUOTE_NONE):
-            if normalize_text(text):
-                yield file, page, kind, normalize_text(text)
-
-
 def roughly_cut(lines: Sequence[TranscribedLine]) -> list[TranscribedLine]:
     """Put each line, in grey, among margins and parts of others of its source, on darker paper; always the same way."""
     rng = np.random.default_rng(7)
+    greys = [_grey(line.pixels) for line in lines]
     sources: dict[str, list[GreyLine]] = {}
-    for line in lines:
-        sources.setdefault(line.source, []).append(_grey(line.pixels))
+    for line, grey in zip(lines, greys, strict=True):
+        sources.setdefault(line.source, []).append(grey)
     rough = []
-    for line in lines:
+    for line, grey in zip(lines, greys, strict=True):
         others = sources[line.source]
         above, below = (others[int(index)] for index in rng.integers(len(others), size=2))
-        grey = with_surroundings(_grey(line.pixels), above, below, rng) * rng.uniform(_DARKEST, 1.0)
-        rough.append(replace(line, pixels=np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)))
+        levels = with_surroundings(grey, above, below, rng) * rng.uniform(_DARKEST, 1.0)
+        rough.append(replace(line, pixels=np.repeat(levels.astype(np.uint8)[:, :, None], 3, axis=2)))
     return rough
-
-
-def _grey(pixels: LinePixels) -> GreyLine:
-    return np.asarray(Image.fromarray(pixels).convert("L"), dtype=np.uint8)
 
 
 def read(recognizer: Recognizer, lines: Sequence[TranscribedLine], *, rows: int) -> list[Reading]:
@@ -114,3 +104,14 @@ def character_errors(lines: Sequence[TranscribedLine], readings: Sequence[Readin
     """Count the character edits of each line, as the CER does."""
     pairs = zip(lines, readings, strict=True)
     return np.array([Levenshtein.distance(line.text, normalize_text(reading.text)) for line, reading in pairs])
+
+
+def _rows(table: Path) -> Iterator[tuple[str, str, str, str]]:
+    with table.open(encoding="utf-8", newline="") as rows:
+        for file, page, kind, text in csv.reader(rows, delimiter="\t", quoting=csv.QUOTE_NONE):
+            if normalize_text(text):
+                yield file, page, kind, normalize_text(text)
+
+
+def _grey(pixels: LinePixels) -> GreyLine:
+    return np.asarray(Image.fromarray(pixels).convert("L"), dtype=np.uint8)

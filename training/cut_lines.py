@@ -7,7 +7,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from training.line_images import GreyLine, paper_of
+from training.line_images import GreyLine, on_paper, paper_of
 from training.samples import Hand
 
 #: Lines that follow each other and are taken for one hand's, where hands are not known; and at most, since for some
@@ -59,9 +59,9 @@ class CutLine:
         return middle, float(np.sqrt(np.average((rows - middle) ** 2, weights=ink)))
 
     @cached_property
-    def paper(self) -> float:
+    def paper(self) -> int:
         """Grey of the paper."""
-        return float(paper_of(self.pixels))
+        return paper_of(self.pixels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,4 +118,4 @@ def _matched(piece: LinePiece, model: CutLine) -> GreyLine:
     matrix = np.array([[scale, 0.0, 0.0], [0.0, scale, model_middle - middle * scale]])
     size_px = (max(1, round(piece.pixels.shape[1] * scale)), height_px)
     moved = cv2.warpAffine(piece.pixels, matrix, size_px, borderMode=cv2.BORDER_CONSTANT, borderValue=line.paper)
-    return np.asarray(np.clip(moved * (model.paper / max(1.0, line.paper)), 0, 255), dtype=np.uint8)
+    return on_paper(np.asarray(moved, dtype=np.uint8), model.paper, was=line.paper)

@@ -43,6 +43,11 @@ def paper_of(line: GreyLine) -> int:
     return int(np.percentile(line[:, :: max(1, line.shape[1] // 64)], 80))
 
 
+def on_paper(line: GreyLine, paper: int, *, was: int) -> GreyLine:
+    """Bring a line to paper of another grey, and its ink with it."""
+    return np.asarray(np.clip(line * (paper / max(1, was)), 0, 255), dtype=np.uint8)
+
+
 @lru_cache(maxsize=1)
 def _page(image: Path) -> GreyLine:
     """Open an image; the last one stays open, since the lines of a page follow each other."""

@@ -49,6 +49,8 @@ class Lines:
     #: How the validation lines were chosen, for the card.
     choice: str
     fonts: Sequence[FontFile]
+    #: What lines that are drawn or joined anew may say.
+    texts: TextSource
     #: The folder of the synthetic lines; each process opens it for itself.
     synthetic: Path | None
 
@@ -84,10 +86,12 @@ def _gather(request: RunRequest) -> Lines:
     if not kept:
         raise UnusableInput("one line is not enough: some are learnt from, and others validate")
     fonts = find_fonts(request.fonts)
+    running_text = [*(sample.text for sample in kept), *read_text_lines(request.texts)]
+    texts = TextSource(running_text, read_text_lines(request.words))
     synthetic = draw_synthetic(
         request.state_folder / "synthetic",
         fonts,
-        _texts(kept, request),
+        texts,
         lines=request.synthetic_lines,
         seed=request.seed,
     )
@@ -96,14 +100,9 @@ def _gather(request: RunRequest) -> Lines:
         held_back=_spread(held_back, _MOST_VALIDATION_LINES),
         choice=choice,
         fonts=fonts,
+        texts=texts,
         synthetic=synthetic,
     )
-
-
-def _texts(samples: Sequence[LineSample], request: RunRequest) -> TextSource:
-    """Gather what lines that are drawn or joined anew may say."""
-    running_text = [*(sample.text for sample in samples), *read_text_lines(request.texts)]
-    return TextSource(running_text, read_text_lines(request.words))
 
 
 def _spread(samples: Sequence[LineSample], most: int) -> list[LineSample]:
@@ -129,7 +128,7 @@ def _train_rank(request: RunRequest, start_folder: Path | None, lines: Lines, ra
     pool = LinePool(lines.train, synthetic, max_height_px=height_px)
     if plan.mixed_share and reader.ctc_head is not None:
         own = share_of_rank(pool.real, rank, request.processes)
-        pool.mix(cut_lines(reader, labels, own, shows_progress=rank == 0), _texts(lines.train, request))
+        pool.mix(cut_lines(reader, labels, own, shows_progress=rank == 0), lines.texts)
     trainer = Trainer(
         reader,
         BatchMaker(pool, labels, start.frame, line_format, column_px=reader.column_px),

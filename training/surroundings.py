@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from training.line_images import GreyLine, paper_of
+from training.line_images import GreyLine, on_paper, paper_of
 
 #: Widest margins above and below, and left and right, in heights of the line.
 _MOST_ABOVE, _MOST_BESIDE = 0.22, 0.8
@@ -29,20 +29,18 @@ def with_surroundings(line: GreyLine, above: GreyLine, below: GreyLine, rng: np.
     paper = paper_of(line)
     around = np.full((top + height + bottom, left + width + right), paper, dtype=np.uint8)
     around[top : top + height, left : left + width] = line
-    if rng.random() < _SEEN_SHARE:
-        rows = _rows(above, height, around.shape[1], paper, rng)
-        seen = max(1, int(height * rng.uniform(0, _MOST_SEEN)))
-        around[:seen] = np.minimum(around[:seen], rows[height - seen :])
-    if rng.random() < _SEEN_SHARE:
-        rows = _rows(below, height, around.shape[1], paper, rng)
-        seen = max(1, int(height * rng.uniform(0, _MOST_SEEN)))
-        around[-seen:] = np.minimum(around[-seen:], rows[:seen])
+    # Upside down, the head of the line below is the foot of one above.
+    for turned, neighbour in ((around, above), (around[::-1], below[::-1])):
+        if rng.random() < _SEEN_SHARE:
+            rows = _rows(neighbour, height, around.shape[1], paper, rng)
+            seen = max(1, int(height * rng.uniform(0, _MOST_SEEN)))
+            turned[:seen] = np.minimum(turned[:seen], rows[height - seen :])
     return around
 
 
 def _rows(line: GreyLine, height: int, width: int, paper: int, rng: np.random.Generator) -> GreyLine:
     """Bring a line to a height, a width and a paper, from a place left to chance on, repeated where it is too short."""
-    scaled = cv2.resize(line, (max(1, round(line.shape[1] * height / line.shape[0])), height))
+    width_px = max(1, round(line.shape[1] * height / line.shape[0]))
+    scaled = np.asarray(cv2.resize(line, (width_px, height)), dtype=np.uint8)
     columns = (int(rng.integers(scaled.shape[1])) + np.arange(width)) % scaled.shape[1]
-    matched = scaled[:, columns] * (paper / max(1, paper_of(line)))
-    return np.asarray(np.clip(matched, 0, 255), dtype=np.uint8)
+    return on_paper(scaled[:, columns], paper, was=paper_of(line))

@@ -92,13 +92,11 @@ def _edges(pixels: GreyLine, text: str, middles_px: npt.NDArray[np.float64]) -> 
     edges = [0]
     for index in range(1, len(text)):
         if text[index] == " ":
-            start, end = middles[index - 1], max(middles[index - 1] + 1, middles[index + 1])
-            edges.append(_emptiest(gap, start, end))
+            edges.append(_emptiest(gap, middles[index - 1], middles[index + 1]))
         elif text[index - 1] == " ":
             edges.append(edges[-1])
         else:
-            start, end = middles[index - 1], max(middles[index - 1] + 1, middles[index])
-            edges.append(_emptiest(stroke, start, end))
+            edges.append(_emptiest(stroke, middles[index - 1], middles[index]))
     edges.append(width)
     widths = [b - a for (a, b), character in zip(pairwise(edges), text, strict=True) if character != " "]
     return tuple(edges) if min(widths) > 0 else ()
@@ -110,7 +108,10 @@ def _smoothed(darkness: npt.NDArray[np.float64], window: int) -> npt.NDArray[np.
 
 
 def _emptiest(ink: npt.NDArray[np.float64], start: int, end: int) -> int:
-    """Give the column with the least ink, never the first of the line; the middle of the longest stretch of such."""
+    """Give the column with the least ink from `start` to before `end`, or at `start` where that is not behind it.
+
+    It is never the first of the line, and of several the middle of their longest stretch.
+    """
     start = min(max(1, start), len(ink) - 1)
     columns = ink[start : max(start + 1, end)]
     least = np.flatnonzero(columns <= columns.min() + _SAME_INK)
