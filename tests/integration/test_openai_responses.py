@@ -54,14 +54,18 @@ def test_urls_and_uploads_are_read_in_order(client: openai.OpenAI) -> None:
     assert response.output_text == "\n".join(f"text of {image_id}" for image_id in image_ids())
 
 
-def test_a_response_in_the_background_is_a_job_to_be_looked_at(client: openai.OpenAI, brake: Brake) -> None:
-    response = ask(client, background=True)
-    assert (response.status, response.output, response.usage) == ("queued", [], None)
-    assert rows("SELECT priority FROM jobs") == [(1,)]
-    brake.allow(1)
-    wait_until(lambda: client.responses.retrieve(response.id).status == "in_progress")
-    brake.allow(100)
-    wait_until(lambda: client.responses.retrieve(response.id).status == "completed")
+def test_a_response_in_the_background_is_a_job_to_be_looked_at(client: openai.OpenAI) -> None:
+    brake = Brake()
+    with worker_of(FakeRecognizer(rows=32, on_step=brake, steps=10)) as transcription:
+        # The worker takes nothing yet, however fast it is.
+        response = ask(client, background=True)
+        assert (response.status, response.output, response.usage) == ("queued", [], None)
+        assert rows("SELECT priority FROM jobs") == [(1,)]
+        with pumped(transcription):
+            brake.allow(1)
+            wait_until(lambda: client.responses.retrieve(response.id).status == "in_progress")
+            brake.allow(100)
+            wait_until(lambda: client.responses.retrieve(response.id).status == "completed")
     assert client.responses.retrieve(response.id).output_text == f"text of {image_ids()[0]}"
 
 
