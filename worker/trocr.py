@@ -27,7 +27,6 @@ from worker.trocr_decoder import DecoderRows
 from worker.trocr_device import choose_device, choose_dtype
 from worker.trocr_encoder import CpuEncoder, CudaEncoder
 from worker.trocr_errors import errors_named
-from worker.trocr_openvino import openvino_computes
 from worker.trocr_reading import Reading
 from worker.trocr_steps import MadeStep
 
@@ -72,12 +71,7 @@ class TrocrRecognizer:
         #: Steps whose tokens were not looked at.
         self._made: deque[MadeStep] = deque()
         with torch.inference_mode(), errors_named():
-            openvino = openvino_computes(checkpoint.model)
-            self._encoder = (
-                CudaEncoder(checkpoint, most_lines=self._rows)
-                if kind == "cuda"
-                else CpuEncoder(checkpoint, openvino=openvino)
-            )
+            self._encoder = CudaEncoder(checkpoint, most_lines=self._rows) if kind == "cuda" else CpuEncoder(checkpoint)
             # a blank line tells the shape of what the encoder gives, and warms the device up
             blank = self._encoder.encoded([np.full((64, 512, 3), 255, np.uint8)])
             self._decoder = DecoderRows(
@@ -87,7 +81,7 @@ class TrocrRecognizer:
                 positions=self._max_new_tokens,
                 source_length=blank.shape[1],
                 start_token=checkpoint.start_token,
-                openvino=openvino,
+                openvino=checkpoint.in_openvino,
             )
 
     @property

@@ -32,6 +32,7 @@ from transformers.utils import logging as transformers_logging
 from worker.beam_search import BeamRules
 from worker.free_memory import free_bytes
 from worker.recognizer import LinePixels, ModelCard, ModelUnavailable
+from worker.trocr_openvino import openvino_computes
 from worker.trocr_token_texts import TokenTexts
 
 _log = structlog.get_logger(__name__)
@@ -58,8 +59,10 @@ class Checkpoint:
     """A model on its device, and what belongs to it."""
 
     card: ModelCard
-    #: In evaluation mode; its encoder in the format that the card names.
+    #: In evaluation mode; its encoder in the format that the card names, but for OpenVINO in float32.
     model: VisionEncoderDecoderModel
+    #: Whether OpenVINO computes with its weights. It takes them in float32, and rounds where that does least harm.
+    in_openvino: bool
     #: The model's own, under its type.
     decoder: TrOCRForCausalLM
     image_processor: BaseImageProcessor
@@ -134,7 +137,9 @@ def load_checkpoint(
         # On a CPU the smaller format is for the encoder, where most of the time goes; the decoder, whose choices are
         # close calls, stays exact.
         model, report = _model_and_report(folder, torch.float32 if device.type == "cpu" else dtype)
-        model.encoder.to(dtype=dtype)  # type: ignore[call-arg]  # the decorator hides the method's type
+        in_openvino = device.type == "cpu" and openvino_computes(model.encoder, dtype)
+        if not in_openvino:
+            model.encoder.to(dtype=dtype)  # type: ignore[call-arg]  # the decorator hides the method's type
         # Pillow resizes as the models were trained; torchvision, where it is installed, is only similar.
         image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil")  # type: ignore[no-untyped-call]
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -154,6 +159,7 @@ def load_checkpoint(
             dtype=str(dtype).removeprefix("torch."),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
         ),
+        in_openvino=in_openvino,
     )
 
 
@@ -169,6 +175,8 @@ def _assembled(
     image_processor: BaseImageProcessor,
     tokenizer: PreTrainedTokenizerBase,
     card: ModelCard,
+    *,
+    in_openvino: bool,
 ) -> Checkpoint:
     wishes, decoder = model.generation_config, model.decoder
     # transformers makes the first where the checkpoint has none, and the second was looked at before loading
@@ -181,6 +189,7 @@ def _assembled(
     return Checkpoint(
         card=card,
         model=model,
+        in_openvino=in_openvino,
         decoder=decoder,
         image_processor=image_processor,
         tokenizer=tokenizer,

@@ -32,14 +32,13 @@ class CpuEncoder:
 
     Args:
         checkpoint: Its model is on the CPU.
-        openvino: Whether OpenVINO encodes, if it can.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, openvino: bool) -> None:
+    def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         cores = torch.get_num_threads()
         encoder: Any = checkpoint.model.encoder
-        if openvino and isinstance(encoder, ViTModel | DeiTModel):
+        if checkpoint.in_openvino:
             picture = (1, encoder.config.num_channels, *checkpoint.picture_size)
             converted = ConvertedModule(_LastHiddenState(encoder), picture)
             together = _in_openvino(converted, cores=cores, at_once=cores)

@@ -1,8 +1,11 @@
 """ViT's and DeiT's encoder with one product for queries, keys and values, where transformers makes three.
 
 The arithmetic is that of `transformers.models.vit.modeling_vit`, and in float32 so are the results, bit by bit on a
-CPU. It takes 8 % less time for the trocr-small shape in float32 (540 instead of 590 ms of a busy AVX2 core a line). In
-bfloat16 on a CPU each head gathers by two products and a softmax: 5 instead of 10 ms a layer of a Zen 4 core.
+CPU. It takes 8 % less time for the trocr-small shape in float32 (540 instead of 590 ms of a busy AVX2 core a line).
+
+In smaller formats the layers' results are added up in float32. That halves the error of the trocr-small shape's output
+in bfloat16, from 0.9 to 0.5 %, in the same time; and on a CPU each head gathers by two products and a softmax: 5
+instead of 10 ms a layer of a Zen 4 core.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
 from transformers import DeiTModel, ViTModel
 
 
@@ -31,12 +34,18 @@ class VitEncoder:
 
     def __call__(self, pixel_values: Tensor) -> Tensor:
         """Encode pictures, (lines, 3, H, W); gives (lines, 1 or 2 + patches, width)."""
-        hidden = self._encoder.embeddings(pixel_values)
+        hidden = self._encoder.embeddings(pixel_values).float()
         for layer, weight, bias in self._layers:
-            hidden = hidden + _attended(layer.attention, layer.layernorm_before(hidden), weight, bias)
-            hidden = hidden + layer.mlp(layer.layernorm_after(hidden))
-        normalised: Tensor = self._encoder.layernorm(hidden)
-        return normalised
+            normalised = _normalised(layer.layernorm_before, hidden)
+            hidden = hidden + _attended(layer.attention, normalised, weight, bias)
+            hidden = hidden + layer.mlp(_normalised(layer.layernorm_after, hidden))
+        return _normalised(self._encoder.layernorm, hidden)
+
+
+def _normalised(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
+    """What a layer takes of the float32 sum of those before it, in the format of its own weights."""
+    weight, bias = norm.weight.float(), norm.bias.float()
+    return layer_norm(hidden, norm.normalized_shape, weight, bias, norm.eps).to(norm.weight.dtype)
 
 
 def _attended(attention: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

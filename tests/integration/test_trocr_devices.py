@@ -9,6 +9,8 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
@@ -144,22 +146,22 @@ def test_one_product_for_queries_keys_and_values_changes_nothing(encoder: Any, c
 
 @pytest.mark.parametrize("openvino", [False, True])
 @pytest.mark.parametrize("encoder", [ViTModel, DeiTModel])
-def test_in_bfloat16_lines_are_encoded_as_closely_as_by_transformers(
-    tmp_path: Path, encoder: type[ViTModel | DeiTModel], openvino: bool
+def test_in_bfloat16_lines_are_encoded_more_closely_than_by_transformers(
+    tmp_path: Path, encoder: type[ViTModel | DeiTModel], openvino: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_random_model(tmp_path, Shape(encoder=encoder))
-    exact, small = (
-        find_checkpoint(tmp_path, name="random", device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16")
-    )
+    exact = find_checkpoint(tmp_path, name="random", device="cpu", dtype="float32")
+    monkeypatch.setattr("worker.trocr_checkpoint.openvino_computes", lambda *_: openvino)
+    small = find_checkpoint(tmp_path, name="random", device="cpu", dtype="bfloat16")
     lines = list(some_lines(6).values())
     with torch.inference_mode(), two_threads():
-        expected = CpuEncoder(exact, openvino=False).encoded(lines)
-        model: Any = small.model
-        theirs = model.encoder(pixel_values=small.preprocessed(lines)).last_hidden_state.float()
-        encode = CpuEncoder(small, openvino=openvino)
+        expected = CpuEncoder(exact).encoded(lines)
+        rounded: Any = deepcopy(exact.model.encoder).bfloat16()
+        theirs = rounded(pixel_values=exact.preprocessed(lines).bfloat16()).last_hidden_state.float()
+        encode = CpuEncoder(small)
         ours = encode.encoded(lines)
         alone = torch.cat([encode.encoded([line]) for line in lines])
-    assert (ours - expected).square().mean() < 1.2 * (theirs - expected).square().mean()
+    assert (ours - expected).square().mean() < 0.9 * (theirs - expected).square().mean()
     assert torch.equal(ours, alone)
 
 
@@ -210,23 +212,24 @@ def test_the_encoder_is_converted_once_for_all_its_uses(tmp_path: Path, monkeypa
     monkeypatch.setattr("worker.trocr_openvino._core", lambda: SimpleNamespace(compile_model=lambda *_: None))
     save_random_model(tmp_path, Shape())
     with two_threads():
-        CpuEncoder(find_checkpoint(tmp_path, name="random", device="cpu", dtype="float32"), openvino=True)
+        checkpoint = find_checkpoint(tmp_path, name="random", device="cpu", dtype="float32")
+        CpuEncoder(replace(checkpoint, in_openvino=True))
     assert len(conversions) == 1
 
 
 @pytest.fixture
 def with_openvino(monkeypatch: pytest.MonkeyPatch) -> TrocrRecognizer:
-    monkeypatch.setattr("worker.trocr.openvino_computes", lambda _: True)
+    monkeypatch.setattr("worker.trocr_checkpoint.openvino_computes", lambda *_: True)
     return load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype="bfloat16", rows=8)
 
 
 def test_with_openvino_most_real_lines_read_as_in_float32(
     with_openvino: TrocrRecognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.trocr.openvino_computes", lambda _: False)
+    monkeypatch.setattr("worker.trocr_checkpoint.openvino_computes", lambda *_: False)
     exact = load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype="float32", rows=8)
     ours, expected = (read_all(recognizer, real_lines(), at_once=4) for recognizer in (with_openvino, exact))
-    assert sum(ours[key][0] == expected[key][0] for key in expected) > 0.7 * len(expected)
+    assert sum(ours[key][0] == expected[key][0] for key in expected) > 0.8 * len(expected)
 
 
 def test_with_openvino_a_line_reads_the_same_whatever_others_wish(with_openvino: TrocrRecognizer) -> None:
@@ -265,10 +268,11 @@ def test_openvino_computes_where_it_is_faster_and_is_missed_nowhere_else(
     monkeypatch.setattr("worker.trocr_openvino.cpu_multiplies_bfloat16", lambda: multiplies)
     monkeypatch.setattr("worker.trocr_openvino.platform.machine", lambda: machine)
     monkeypatch.setattr("worker.trocr_openvino.find_spec", lambda _: installed or None)
-    model: Any = find_checkpoint(BUNDLED, name="trocr-tiny", device="cpu", dtype="bfloat16").model
+    encoder = ViTModel(ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=1))
     with capture_logs() as logs:
-        assert openvino_computes(model) is computes
-        assert not openvino_computes(model.float())
+        assert openvino_computes(encoder, torch.bfloat16) is computes
+        assert not openvino_computes(encoder, torch.float32)
+        assert not openvino_computes(nn.Linear(4, 4), torch.bfloat16)
     is_missed = multiplies and machine == "x86_64" and not installed
     assert len(logs) == is_missed
 
@@ -327,7 +331,7 @@ def test_a_line_that_gives_no_numbers_leaves_its_rows_clean(tmp_path: Path) -> N
 
 def test_threads_that_encode_change_those_of_nobody_else(tmp_path: Path) -> None:
     with two_threads():
-        encoder = CpuEncoder(random_recognizer(tmp_path, Shape()).checkpoint, openvino=False)
+        encoder = CpuEncoder(random_recognizer(tmp_path, Shape()).checkpoint)
         with torch.inference_mode(), ThreadPoolExecutor(1) as device:
             encoder.encoded(list(some_lines(2).values()))
             assert device.submit(torch.get_num_threads).result() == 2
