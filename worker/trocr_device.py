@@ -1,7 +1,9 @@
-"""Where a TrOCR model runs, and in which number format."""
+"""Where a TrOCR model runs, in which number format, and with how many threads."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -50,6 +52,17 @@ def choose_dtype(
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
     multiplies = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_multiplies_bfloat16(cpuinfo)
     return torch.bfloat16 if multiplies else torch.float32
+
+
+@contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """Let PyTorch compute with so many threads what this thread asks of it while the block lasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def cpu_multiplies_bfloat16(cpuinfo: Path = _CPUINFO) -> bool:

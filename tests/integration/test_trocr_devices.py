@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from structlog.testing import capture_logs
 from torch import nn
+from torch.nn.functional import embedding
 from transformers import DeiTConfig, DeiTModel, ViTConfig, ViTModel
 
 from tests.real_lines import real_lines
@@ -163,6 +164,24 @@ def test_in_bfloat16_lines_are_encoded_more_closely_than_by_transformers(
         alone = torch.cat([encode.encoded([line]) for line in lines])
     assert (ours - expected).square().mean() < 0.9 * (theirs - expected).square().mean()
     assert torch.equal(ours, alone)
+
+
+@pytest.mark.parametrize(("fewest_weights", "threads"), [(10_000_000, 1), (1_000, 2)])
+def test_steps_of_small_decoders_are_made_on_one_core(
+    fewest_weights: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.trocr_decoder._FEWEST_WEIGHTS_FOR_THREADS", fewest_weights)
+    seen: set[int] = set()
+
+    def embedding_seen(*arguments: Any) -> torch.Tensor:
+        seen.add(torch.get_num_threads())
+        return embedding(*arguments)
+
+    monkeypatch.setattr("worker.trocr_decoder.embedding", embedding_seen)
+    with two_threads():
+        recognizer = load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype="float32", rows=4, max_new_tokens=LIMIT)
+        read_all(recognizer, some_lines(2), at_once=2)
+        assert (seen, torch.get_num_threads()) == ({threads}, 2)
 
 
 def test_a_module_in_openvino_computes_the_same_for_each_thread() -> None:
