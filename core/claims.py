@@ -69,14 +69,15 @@ _NEXT = text(
 
 _TAKE = text(
     """
-    UPDATE images SET status = 'running', worker_id = :worker, attempt = images.attempt + 1, started_at = NULL
+    UPDATE images SET status = 'running', worker_id = :worker, attempt = images.attempt + 1,
+        started_at = CASE WHEN :starts THEN now() END
     FROM (
         SELECT images.id, jobs.origin FROM images JOIN jobs ON jobs.id = images.job_id
         WHERE images.id = ANY(CAST(:images AS text[])) AND images.status = 'queued' AND jobs.status = 'running'
         FOR UPDATE OF images SKIP LOCKED) free
     WHERE images.id = free.id
     RETURNING images.id, job_id, attempt, mode, priority, losses, sequence, width, height,
-              beams, max_new_tokens, top_logprobs, watched, free.origin
+              beams, max_new_tokens, top_logprobs, watched, images.started_at IS NOT NULL AS started, free.origin
     """
 )
 
@@ -150,20 +151,34 @@ class Claim:
     height: int
     #: Whether a worker was lost while it read this image, so that it must be read alone.
     suspect: bool
+    #: Whether it is marked as started already.
+    started: bool
     #: What its caller asks of the reading.
     options: ReadingOptions
     origin: Origin
 
 
-def claim(worker_id: str, model: str, *, most: int, least: Priority = Priority.BULK) -> list[Claim]:
+def claim(
+    worker_id: str, model: str, *, most: int, least: Priority = Priority.BULK, starts_one: bool = False
+) -> list[Claim]:
     """Take up to `most` images that wait for this model, the most urgent first, none less urgent than `least`.
 
     Fewer mean that no others wait, but for those whose jobs others hold, or have taken first several times over.
+
+    Args:
+        worker_id: Whose lease they are under.
+        model: Which model.
+        most: How many at most.
+        least: The least urgent.
+        starts_one: Whether an image that waits alone is marked as started at once, as `mark_started` does it: for a
+            worker that reads nothing else, and saves a trip.
     """
     claims: list[Claim] = []
     for _ in range(_TRIES):
         try:
-            candidates, taken = _claim(worker_id, model, most=most - len(claims), least=least)
+            candidates, taken = _claim(
+                worker_id, model, most=most - len(claims), least=least, starts_one=starts_one and not claims
+            )
         except Exception as exc:
             # What was taken already must be read.
             if not claims:
@@ -176,7 +191,7 @@ def claim(worker_id: str, model: str, *, most: int, least: Priority = Priority.B
     return claims
 
 
-def _claim(worker_id: str, model: str, *, most: int, least: Priority) -> tuple[int, list[Claim]]:
+def _claim(worker_id: str, model: str, *, most: int, least: Priority, starts_one: bool) -> tuple[int, list[Claim]]:
     """How many images were to be had, and those of them that nobody else got first."""
     with transaction() as connection:
         candidates = connection.execute(_NEXT, {"model": model, "most": most, "least": least}).all()
@@ -188,7 +203,10 @@ def _claim(worker_id: str, model: str, *, most: int, least: Priority) -> tuple[i
             [job_events.Happened.to_job(job_id, version, status=Status.RUNNING) for job_id, version in started.items()],
         )
         webhooks.announce(connection, started)
-        taken = connection.execute(_TAKE, {"worker": worker_id, "images": [row.id for row in candidates]}).all()
+        starts = starts_one and len(candidates) == 1
+        taken = connection.execute(
+            _TAKE, {"worker": worker_id, "images": [row.id for row in candidates], "starts": starts}
+        ).all()
     notices.notify(notices.JOB_CHANGED, started)
     return len(candidates), [_claim_of(row) for row in sorted(taken, key=lambda row: (row.priority, row.sequence))]
 
@@ -203,6 +221,7 @@ def _claim_of(row: Row[Any]) -> Claim:
         width=row.width,
         height=row.height,
         suspect=row.losses > 0,
+        started=row.started,
         options=ReadingOptions(
             beams=row.beams, max_new_tokens=row.max_new_tokens, top_logprobs=row.top_logprobs, watched=row.watched
         ),

@@ -165,7 +165,8 @@ class Transcription:
 
     def _read_slice(self, *, least: Priority) -> int:
         """Claim images and hand on their lines; how many. Fewer than a slice mean that no others wait."""
-        slice_ = claims.claim(self.worker_id, self.model, most=SLICE_IMAGES, least=least)
+        is_idle = not (self.batcher.backlog or self.batcher.in_rows)
+        slice_ = claims.claim(self.worker_id, self.model, most=SLICE_IMAGES, least=least, starts_one=is_idle)
         self._images.add(slice_, claimed_ns=time.time_ns())
         try:
             decoding = zip(slice_, job_files.for_each(slice_, self._decode), strict=True)
@@ -242,9 +243,12 @@ class Transcription:
                 self._ends.give_back(claim.image_id)
 
     def _on_start(self, lines: Sequence[QueuedLine]) -> None:
-        starting = [image for line in lines if (image := self._images.get(line.key)) is not None]
+        images = [image for line in lines if (image := self._images.get(line.key)) is not None]
+        starting = [image.claim for image in images if not image.claim.started]
+        if not starting:
+            return
         try:
-            claims.mark_started([image.claim for image in starting])
+            claims.mark_started(starting)
         except Unavailable as exc:
             # The mark only serves to find out which image kills workers: better to read on without it.
             _log.warning("images could not be marked as started", error=exc.message)

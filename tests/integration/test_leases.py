@@ -53,6 +53,21 @@ def test_only_an_image_that_had_started_becomes_a_suspect() -> None:
     assert claim("wrk_1", MODEL, most=1)[0].suspect
 
 
+def test_an_image_that_was_started_as_it_was_claimed_becomes_a_suspect() -> None:
+    submit_lines(new_caller())
+    worker_id = leases.register([])
+    assert claim(worker_id, MODEL, most=16, starts_one=True)[0].started
+    silenced(worker_id)
+    sweep()
+    again = claim("wrk_1", MODEL, most=16)[0]
+    assert (again.suspect, again.started) == (True, False)
+
+
+def test_of_several_images_none_is_started_as_they_are_claimed() -> None:
+    submit_lines(new_caller(), 2)
+    assert [found.started for found in claim("wrk_1", MODEL, most=16, starts_one=True)] == [False, False]
+
+
 def test_an_image_that_three_workers_died_over_fails_free_as_worker_lost() -> None:
     caller = new_caller(grant_credits=1)
     submit_lines(caller)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.domain import MODEL, assert_ledger_balances, new_caller, rows, submit
 from tests.fakes import FakeRecognizer
 from tests.waiting import wait_until
 from tests.workers import FakeDecoder, worker_of
+from worker.recognizer import LineRequest
 
 
 def all_ended() -> bool:
@@ -30,6 +32,30 @@ def test_a_pump_reads_all_that_waits_for_many_jobs_and_charges_each_once() -> No
     assert rows("SELECT count(*) FROM lines WHERE text LIKE 'text of img_%'") == [(40,)]
     assert rows("SELECT balance_micro FROM accounts") == [(960_000_000,)]
     assert_ledger_balances()
+
+
+class MarksSeen(FakeRecognizer):
+    """Notes whether its lines were marked as started before it got them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marked: list[bool] = []
+
+    def admit(self, lines: Mapping[str, LineRequest]) -> None:
+        self.marked += [
+            rows("SELECT started_at IS NOT NULL FROM images WHERE id = :id", id=key) == [(True,)] for key in lines
+        ]
+        super().admit(lines)
+
+
+@pytest.mark.parametrize("images", [1, 5])
+def test_every_image_is_marked_as_started_before_the_model_gets_it(images: int) -> None:
+    submit_lines(new_caller(), images)
+    recognizer = MarksSeen()
+    with worker_of(recognizer) as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+    assert recognizer.marked == [True] * images
 
 
 def test_lines_of_many_jobs_share_a_batch() -> None:
