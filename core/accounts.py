@@ -45,6 +45,8 @@ class Caller:
     scopes: frozenset[str] = frozenset(Scope)
     #: Limits of the key's own, by the name of the account's setting.
     limits: Mapping[str, int] = field(default_factory=dict)
+    #: What the account could spend when the key was looked up; None where nobody looked.
+    available_micro: int | None = None
 
     def may(self, scope: Scope) -> bool:
         """Whether the key holds this scope or a wider one."""
@@ -209,6 +211,7 @@ _HOLDER = (
         KeyRow.limits,
         or_(KeyRow.last_used_at.is_(None), KeyRow.last_used_at < func.now() - _USED_TO).label("unused"),
         AccountRow.suspended_at,
+        (AccountRow.balance_micro - AccountRow.held_micro).label("available_micro"),
     )
     .join(AccountRow, AccountRow.id == KeyRow.account_id)
     .where(
@@ -235,7 +238,13 @@ def caller_of(connection: Connection, key: str) -> Caller:
         raise InvalidApiKey("the account is suspended; ask whoever runs this service")
     if row.unused:
         _note_use(connection, row.id)
-    return Caller(account_id=row.account_id, key_id=row.id, scopes=frozenset(row.scopes), limits=row.limits)
+    return Caller(
+        account_id=row.account_id,
+        key_id=row.id,
+        scopes=frozenset(row.scopes),
+        limits=row.limits,
+        available_micro=row.available_micro,
+    )
 
 
 def caller_of_key(connection: Connection, key_id: str) -> Caller:

@@ -19,7 +19,7 @@ from core.ids import made_at
 from core.job_tables import JobRow
 from core.settings import settings
 from core.states import Priority
-from core.stored_bytes import count_for_account, count_for_key, stored_now
+from core.stored_bytes import count_for_account, count_for_job, stored_now
 
 #: A queue is looked at so often at most, by each process: the limits are far coarser than what changes meanwhile.
 _LOOK_EVERY_S = 1.0
@@ -119,8 +119,8 @@ def take_room(connection: Connection, caller: Caller, *, stored_bytes: int) -> N
     """
     # The new job's row is written already, and counts.
     _check_in_flight(connection, caller, more=0)
-    take_storage(connection, caller.account_id, stored_bytes)
-    of_key = count_for_key(connection, caller.key_id, stored_bytes)
+    of_account, of_key = count_for_job(connection, caller.account_id, caller.key_id, stored_bytes)
+    _check_stored("account", of_account, limit=settings().max_stored_bytes)
     _check_stored("key", of_key, limit=caller.limits.get("stored_bytes", 0))
 
 

@@ -131,7 +131,8 @@ def _judge(caller: Caller, new: NewJob, held_micro: int) -> None:
     """Refuse what is known to be refused before anything of it is stored."""
     admission.queue_watch().check(new.model, new.priority)
     # Judged again under the account's lock; here it keeps those who cannot pay from filling the disk.
-    credits.check_funds(caller.account_id, held_micro)
+    if caller.available_micro is None or caller.available_micro < held_micro:
+        credits.check_funds(caller.account_id, held_micro)
     if new.webhook is not None:
         # What could never be signed is refused now, not when it is to be sent.
         with transaction() as connection:

@@ -5,7 +5,7 @@ The account's comes before the key's, in the order in which both are locked ever
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Connection, bindparam, func, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, func, select, text, update
 
 from core.account_tables import AccountRow, KeyRow
 
@@ -22,6 +22,25 @@ _KEY = (
     .values(stored_bytes=KeyRow.stored_bytes + bindparam("change", type_=BigInteger))
     .returning(KeyRow.stored_bytes)
 )
+
+
+# The account is locked by then, so that it does not matter which of the two is written first.
+_JOB = text(
+    """
+    WITH of_account AS (
+        UPDATE accounts SET stored_bytes = stored_bytes + :change WHERE id = :account RETURNING stored_bytes
+    ), of_key AS (
+        UPDATE api_keys SET stored_bytes = stored_bytes + :change WHERE id = :key RETURNING stored_bytes)
+    SELECT of_account.stored_bytes, coalesce(of_key.stored_bytes, 0)
+    FROM of_account LEFT JOIN of_key ON true
+    """
+)
+
+
+def count_for_job(connection: Connection, account_id: str, key_id: str, stored_bytes: int) -> tuple[int, int]:
+    """Count what a new job stores; return the totals of its account, which is locked already, and of its key."""
+    row = connection.execute(_JOB, {"account": account_id, "key": key_id, "change": stored_bytes}).one()
+    return row[0], row[1]
 
 
 def count_for_account(connection: Connection, account_id: str, change_bytes: int) -> int:
