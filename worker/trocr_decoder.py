@@ -261,7 +261,14 @@ def _attend(attention: TrOCRAttention, queries: Tensor, keys_values: Tensor, vis
     """
     keys, values = keys_values
     by_head = _by_head(queries[:, None], attention)
-    gathered = scaled_dot_product_attention(by_head, keys, values, attn_mask=visible, scale=attention.scaling)
+    if visible is None and queries.device.type == "cpu":
+        # PyTorch's own way is made for many queries. For one, two products take half the time, where they are large:
+        # 0.6 instead of 1.1 ms of a Zen 4 core for 16 rows that look at 578 vectors in 8 heads, 0.12 and 0.13 for the
+        # bundled model's 162 in 4.
+        weights = torch.matmul(by_head * attention.scaling, keys.transpose(-1, -2)).softmax(-1)
+        gathered = torch.matmul(weights, values)
+    else:
+        gathered = scaled_dot_product_attention(by_head, keys, values, attn_mask=visible, scale=attention.scaling)
     projected: Tensor = attention.out_proj(gathered.reshape(queries.shape))
     return projected
 
