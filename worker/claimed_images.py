@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from core.claims import Claim
@@ -25,6 +26,8 @@ class ClaimedImage:
     decoding: Future[LinePixels] | None = None
     #: Whether its line is the batcher's, which from then on answers for it.
     submitted: bool = False
+    #: Whether it is marked as started.
+    started: bool = False
     flags: frozenset[Flag] = frozenset()
 
     @property
@@ -45,7 +48,7 @@ class ClaimedImages:
         """Note what was claimed just now."""
         with self._lock:
             for claim in claims:
-                self._images[claim.image_id] = ClaimedImage(claim=claim, claimed_ns=claimed_ns)
+                self._images[claim.image_id] = ClaimedImage(claim=claim, claimed_ns=claimed_ns, started=claim.started)
                 self._images_of_job[claim.job_id] += 1
 
     def all(self) -> list[ClaimedImage]:
@@ -57,6 +60,13 @@ class ClaimedImages:
         """One of them; None when it has ended or was dropped."""
         with self._lock:
             return self._images.get(image_id)
+
+    def about_to_start(self, most: int) -> list[ClaimedImage]:
+        """Up to so many that wait in the batcher, unmarked and beyond suspicion, those that were claimed first."""
+        with self._lock:
+            images = self._images.values()
+            waiting = (image for image in images if image.submitted and not (image.started or image.claim.suspect))
+            return list(islice(waiting, most))
 
     def change(self, image_id: str, **changes: Any) -> bool:
         """Note how far an image is; False when it was dropped meanwhile."""

@@ -243,15 +243,24 @@ class Transcription:
                 self._ends.give_back(claim.image_id)
 
     def _on_start(self, lines: Sequence[QueuedLine]) -> None:
-        images = [image for line in lines if (image := self._images.get(line.key)) is not None]
-        starting = [image.claim for image in images if not image.claim.started]
+        starting = {
+            line.key: image.claim
+            for line in lines
+            if (image := self._images.get(line.key)) is not None and not image.started
+        }
         if not starting:
             return
+        # The device waits for this trip. Those that start next are marked with it: should the worker be lost just then,
+        # they are read alone once, for nothing.
+        starting |= {image.claim.image_id: image.claim for image in self._images.about_to_start(SLICE_IMAGES)}
         try:
-            claims.mark_started(starting)
+            claims.mark_started(list(starting.values()))
         except Unavailable as exc:
             # The mark only serves to find out which image kills workers: better to read on without it.
             _log.warning("images could not be marked as started", error=exc.message)
+        else:
+            for image_id in starting:
+                self._images.change(image_id, started=True)
 
     def _on_settled(self, line: QueuedLine, text: str) -> None:
         image = self._images.get(line.key)

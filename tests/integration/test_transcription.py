@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
 
-from core import queue
+from core import claims, queue
+from core.claims import Claim
 from core.errors import InvalidImage, Unavailable
 from core.jobs import cancel
 from core.states import Priority
@@ -56,6 +57,23 @@ def test_every_image_is_marked_as_started_before_the_model_gets_it(images: int) 
         transcription.pump()
         wait_until(all_ended)
     assert recognizer.marked == [True] * images
+
+
+def test_those_that_start_next_are_marked_in_the_same_trip(monkeypatch: pytest.MonkeyPatch) -> None:
+    trips: list[int] = []
+    mark_started = claims.mark_started
+
+    def counted(starting: Sequence[Claim]) -> None:
+        trips.append(len(starting))
+        mark_started(starting)
+
+    monkeypatch.setattr("core.claims.mark_started", counted)
+    submit_lines(new_caller(), 32)
+    with worker_of(FakeRecognizer(rows=2)) as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+    assert sum(trips) == 32
+    assert len(trips) < 16
 
 
 def test_lines_of_many_jobs_share_a_batch() -> None:
