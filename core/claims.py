@@ -70,7 +70,7 @@ _NEXT = text(
 _TAKE = text(
     """
     UPDATE images SET status = 'running', worker_id = :worker, attempt = images.attempt + 1,
-        started_at = CASE WHEN :starts THEN now() END
+        started_at = CASE WHEN :starts AND images.losses = 0 THEN now() END
     FROM (
         SELECT images.id, jobs.origin FROM images JOIN jobs ON jobs.id = images.job_id
         WHERE images.id = ANY(CAST(:images AS text[])) AND images.status = 'queued' AND jobs.status = 'running'
@@ -151,7 +151,7 @@ class Claim:
     height: int
     #: Whether a worker was lost while it read this image, so that it must be read alone.
     suspect: bool
-    #: Whether it is marked as started already.
+    #: Whether the claim has marked it as started.
     started: bool
     #: What its caller asks of the reading.
     options: ReadingOptions
@@ -170,8 +170,9 @@ def claim(
         model: Which model.
         most: How many at most.
         least: The least urgent.
-        starts_one: Whether an image that waits alone is marked as started at once, as `mark_started` does it: for a
-            worker that reads nothing else, and saves a trip.
+        starts_one: Whether an image that is the only one to be had is marked as started at once, as `mark_started`
+            does it: for a worker that has nothing else to read, and saves a trip. A suspect is not: it was lost in
+            earnest, and must not be counted as lost again before the model has it.
     """
     claims: list[Claim] = []
     for _ in range(_TRIES):
@@ -230,7 +231,7 @@ def _claim_of(row: Row[Any]) -> Claim:
 
 
 def mark_started(claims: Sequence[Claim]) -> None:
-    """Write down that these images go to the model now: if the worker is lost, they are the suspects."""
+    """Write down that these images go to the model now, or soon: if the worker is lost, they are the suspects."""
     # The model waits for it: one trip to Postgres.
     with looking() as connection:
         connection.execute(

@@ -104,10 +104,10 @@ class ImageRow(Base):
     status: Mapped[str]
     #: Fencing token: raised by each claim and by a cancel; what a worker does under an older one changes nothing.
     attempt: Mapped[int] = mapped_column(server_default="0")
-    #: How often a worker was lost while this image was in its rows.
+    #: How often a worker was lost when this image was started.
     losses: Mapped[int] = mapped_column(server_default="0")
     worker_id: Mapped[str | None]
-    #: When the present attempt went to the model; None while the image only waits in a worker.
+    #: When the present attempt went to the model, or was soon to; None while the image only waits in a worker.
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     width: Mapped[int]

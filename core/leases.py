@@ -21,7 +21,7 @@ from core.settings import settings
 from core.states import Status
 from core.worker_tables import SweepRow, WorkerRow
 
-#: An image that was in the rows of so many lost workers is given up.
+#: An image that so many workers had started when they were lost is given up.
 MAX_LOSSES = 3
 
 

@@ -130,7 +130,8 @@ def submit(
 def _judge(caller: Caller, new: NewJob, held_micro: int) -> None:
     """Refuse what is known to be refused before anything of it is stored."""
     admission.queue_watch().check(new.model, new.priority)
-    # Judged again under the account's lock; here it keeps those who cannot pay from filling the disk.
+    # Judged again under the account's lock; here it keeps those who could not pay when they were identified, before
+    # their images came, from filling the disk.
     if caller.available_micro is None or caller.available_micro < held_micro:
         credits.check_funds(caller.account_id, held_micro)
     if new.webhook is not None:

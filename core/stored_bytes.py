@@ -24,7 +24,7 @@ _KEY = (
 )
 
 
-# The account is locked by then, so that it does not matter which of the two is written first.
+# `credits.hold` has locked the account by then, so that it does not matter which of the two is written first.
 _JOB = text(
     """
     WITH of_account AS (

@@ -26,7 +26,7 @@ class ClaimedImage:
     decoding: Future[LinePixels] | None = None
     #: Whether its line is the batcher's, which from then on answers for it.
     submitted: bool = False
-    #: Whether it is marked as started.
+    #: Whether it is marked as started, by its claim or later.
     started: bool = False
     flags: frozenset[Flag] = frozenset()
 

@@ -165,8 +165,7 @@ class Transcription:
 
     def _read_slice(self, *, least: Priority) -> int:
         """Claim images and hand on their lines; how many. Fewer than a slice mean that no others wait."""
-        is_idle = not (self.batcher.backlog or self.batcher.in_rows)
-        slice_ = claims.claim(self.worker_id, self.model, most=SLICE_IMAGES, least=least, starts_one=is_idle)
+        slice_ = claims.claim(self.worker_id, self.model, most=SLICE_IMAGES, least=least, starts_one=not self.held())
         self._images.add(slice_, claimed_ns=time.time_ns())
         try:
             decoding = zip(slice_, job_files.for_each(slice_, self._decode), strict=True)
@@ -250,9 +249,10 @@ class Transcription:
         }
         if not starting:
             return
-        # The device waits for this trip. Those that start next are marked with it: should the worker be lost just then,
-        # they are read alone once, for nothing.
-        starting |= {image.claim.image_id: image.claim for image in self._images.about_to_start(SLICE_IMAGES)}
+        # The device waits for this trip. Others that will start soon are marked with it: should the worker be lost just
+        # then, they are read alone once, for nothing. A suspect is alone so that nobody is suspected with it.
+        if not any(claim.suspect for claim in starting.values()):
+            starting |= {image.claim.image_id: image.claim for image in self._images.about_to_start(SLICE_IMAGES)}
         try:
             claims.mark_started(list(starting.values()))
         except Unavailable as exc:

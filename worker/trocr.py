@@ -66,6 +66,7 @@ class TrocrRecognizer:
         self._rows = rows or _ROWS[kind]
         self._steps_ahead = _STEPS_AHEAD[kind] if steps_ahead is None else steps_ahead
         self._max_new_tokens = min(max_new_tokens or checkpoint.max_new_tokens, checkpoint.positions)
+        self._cores = torch.get_num_threads()
         #: Whose each row is.
         self._owners: list[Reading] = []
         #: Steps whose tokens were not looked at.
@@ -107,6 +108,8 @@ class TrocrRecognizer:
     def admit(self, lines: Mapping[str, LineRequest]) -> None:
         """Encode lines together and give each its rows."""
         with torch.inference_mode(), errors_named():
+            # A thread that first computes while another makes a step on one core would keep to one.
+            torch.set_num_threads(self._cores)
             encoded = self._encoder.encoded([request.pixels for request in lines.values()])
             self._decoder.join(encoded, [request.beams for request in lines.values()])
         for key, request in lines.items():

@@ -85,8 +85,8 @@ class DecoderRows:
         self._keys_values: Callable[[Tensor], Sequence[Tensor]] = keys_values
         self._compiled_head = None
         cores, is_small = torch.get_num_threads(), _is_small(model)
-        #: How many threads make a step, on a CPU.
-        self._threads = 1 if is_small else cores
+        #: How many threads of a CPU compute, and how many of them make a step.
+        self._cores, self._step_cores = cores, 1 if is_small else cores
         if openvino:
             states = (-1, source_length, keys_values.in_features)
             self._keys_values = ConvertedModule(keys_values, states).compiled(cores=cores)
@@ -155,7 +155,7 @@ class DecoderRows:
     def step(self) -> Step:
         """Feed each row its token; the likeliest one that follows is what it feeds next."""
         longest = max(self._host_lengths) + 1
-        with computing_with(self._threads):
+        with computing_with(self._step_cores, else_with=self._cores):
             computed = self._steps(self._count, longest)
         self._host_lengths = [min(length + 1, len(self._positions) - 1) for length in self._host_lengths]
         return Step(

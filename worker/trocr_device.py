@@ -55,14 +55,17 @@ def choose_dtype(
 
 
 @contextmanager
-def computing_with(threads: int) -> Iterator[None]:
-    """Let PyTorch compute with so many threads what this thread asks of it while the block lasts."""
-    before = torch.get_num_threads()
+def computing_with(threads: int, *, else_with: int) -> Iterator[None]:
+    """Let PyTorch compute with so many threads while the block lasts, and with `else_with` afterwards.
+
+    It is this thread's number; but a thread that PyTorch sees for the first time meanwhile begins with it too, and
+    keeps it. So whoever computes in a thread says with how many, and nobody relies on what was there before.
+    """
     torch.set_num_threads(threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(else_with)
 
 
 def cpu_multiplies_bfloat16(cpuinfo: Path = _CPUINFO) -> bool:

@@ -35,11 +35,11 @@ def openvino_computes(encoder: nn.Module, dtype: torch.dtype) -> bool:
     """Whether OpenVINO is installed, and is faster for a model on this CPU; says so where it is only not installed.
 
     Args:
-        encoder: The model's.
+        encoder: The model's; none but ViT's and DeiT's was tried, which all TrOCR checkpoints have that we know of.
         dtype: What it shall compute in.
     """
-    is_vit = isinstance(encoder, ViTModel | DeiTModel)
-    is_faster = is_vit and dtype == torch.bfloat16 and cpu_multiplies_bfloat16()
+    is_known = isinstance(encoder, ViTModel | DeiTModel)
+    is_faster = is_known and dtype == torch.bfloat16 and cpu_multiplies_bfloat16()
     if not is_faster or platform.machine() != "x86_64":
         return False
     if find_spec("openvino") is None:

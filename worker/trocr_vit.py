@@ -31,21 +31,27 @@ class VitEncoder:
         self._layers: list[tuple[Any, Tensor, Tensor | None]] = [
             (layer, *joined_projections(layer.attention)) for layer in self._encoder.layers
         ]
+        self._norms = [(_Norm(layer.layernorm_before), _Norm(layer.layernorm_after)) for layer in self._encoder.layers]
+        self._last_norm = _Norm(self._encoder.layernorm)
 
     def __call__(self, pixel_values: Tensor) -> Tensor:
         """Encode pictures, (lines, 3, H, W); gives (lines, 1 or 2 + patches, width)."""
         hidden = self._encoder.embeddings(pixel_values).float()
-        for layer, weight, bias in self._layers:
-            normalised = _normalised(layer.layernorm_before, hidden)
-            hidden = hidden + _attended(layer.attention, normalised, weight, bias)
-            hidden = hidden + layer.mlp(_normalised(layer.layernorm_after, hidden))
-        return _normalised(self._encoder.layernorm, hidden)
+        for (layer, weight, bias), (before, after) in zip(self._layers, self._norms, strict=True):
+            hidden = hidden + _attended(layer.attention, before(hidden), weight, bias)
+            hidden = hidden + layer.mlp(after(hidden))
+        return self._last_norm(hidden)
 
 
-def _normalised(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
+class _Norm:
     """What a layer takes of the float32 sum of those before it, in the format of its own weights."""
-    weight, bias = norm.weight.float(), norm.bias.float()
-    return layer_norm(hidden, norm.normalized_shape, weight, bias, norm.eps).to(norm.weight.dtype)
+
+    def __init__(self, norm: Any) -> None:
+        self._weight, self._bias = norm.weight.detach().float(), norm.bias.detach().float()
+        self._epsilon, self._dtype = norm.eps, norm.weight.dtype
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        return layer_norm(hidden, self._weight.shape, self._weight, self._bias, self._epsilon).to(self._dtype)
 
 
 def _attended(attention: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -217,6 +217,16 @@ def test_who_cannot_pay_is_told_what_is_missing(http: FlaskClient) -> None:
     assert "1 needed, 0 available" in answer.get_json()["error"]["message"]
 
 
+def test_images_of_who_cannot_pay_are_not_stored(http: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored: list[str] = []
+    monkeypatch.setattr("core.job_files.put_images", lambda job_id, _: stored.append(job_id))
+    rows("UPDATE accounts SET balance_micro = 999999 RETURNING id")
+    assert submit(http).status_code == 402
+    assert stored == []
+    rows("UPDATE accounts SET balance_micro = 1000000 RETURNING id")
+    assert (submit(http).status_code, len(stored)) == (202, 1)
+
+
 def test_a_wait_ends_when_the_job_does(http: FlaskClient) -> None:
     job_id = submitted(http)
     reading = threading.Timer(0.3, read_all)

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from core import claims, queue
 from core.claims import Claim
+from core.database import transaction
 from core.errors import InvalidImage, Unavailable
 from core.jobs import cancel
 from core.states import Priority
@@ -59,15 +61,63 @@ def test_every_image_is_marked_as_started_before_the_model_gets_it(images: int) 
     assert recognizer.marked == [True] * images
 
 
-def test_those_that_start_next_are_marked_in_the_same_trip(monkeypatch: pytest.MonkeyPatch) -> None:
-    trips: list[int] = []
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each trip to mark them as started has marked."""
+    counts: list[int] = []
     mark_started = claims.mark_started
 
     def counted(starting: Sequence[Claim]) -> None:
-        trips.append(len(starting))
+        counts.append(len(starting))
         mark_started(starting)
 
     monkeypatch.setattr("core.claims.mark_started", counted)
+    return counts
+
+
+def test_an_image_that_an_idle_worker_claims_alone_takes_no_trip_to_be_marked(trips: list[int]) -> None:
+    submit_lines(new_caller())
+    with worker_of(FakeRecognizer()) as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+    assert trips == []
+
+
+def test_an_image_that_is_claimed_while_others_are_here_is_not_marked_before_its_turn() -> None:
+    going_on = threading.Event()
+    caller = new_caller()
+    submit_lines(caller)
+
+    def wait_in_step() -> None:
+        going_on.wait(10)
+
+    with worker_of(FakeRecognizer(rows=1, on_step=wait_in_step)) as transcription:
+        transcription.pump()
+        wait_until(lambda: transcription.batcher.in_rows == 1)
+        submit_lines(caller)
+        transcription.pump()
+        marked = rows("SELECT started_at IS NOT NULL FROM images ORDER BY sequence")
+        going_on.set()
+        wait_until(all_ended)
+    assert marked == [(True,), (False,)]
+
+
+def test_nobody_is_marked_with_a_suspect() -> None:
+    submit_lines(new_caller(), 6)
+    with transaction() as connection:
+        connection.execute(text("UPDATE images SET losses = 1 WHERE position = 0"))
+    marked: list[object] = []
+
+    def count_marked() -> None:
+        marked.extend(rows("SELECT count(*) FROM images WHERE started_at IS NOT NULL")[0])
+
+    with worker_of(FakeRecognizer(on_admit=count_marked)) as transcription:
+        transcription.pump()
+        wait_until(all_ended)
+    assert marked[0] == 1
+
+
+def test_those_that_start_soon_are_marked_in_the_same_trip(trips: list[int]) -> None:
     submit_lines(new_caller(), 32)
     with worker_of(FakeRecognizer(rows=2)) as transcription:
         transcription.pump()

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from structlog.testing import capture_logs
 from torch import nn
-from torch.nn.functional import embedding
+from torch.nn.functional import embedding, linear
 from transformers import DeiTConfig, DeiTModel, ViTConfig, ViTModel
 
 from tests.real_lines import real_lines
@@ -39,6 +39,10 @@ from worker.trocr_resize import FILTERS, Weights, resized
 from worker.trocr_vit import VitEncoder
 
 LIMIT = 24
+
+
+def bundled_recognizer() -> TrocrRecognizer:
+    return load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype="float32", rows=4, max_new_tokens=LIMIT)
 
 
 def random_recognizer(folder: Path, shape: Shape) -> TrocrRecognizer:
@@ -179,9 +183,28 @@ def test_steps_of_small_decoders_are_made_on_one_core(
 
     monkeypatch.setattr("worker.trocr_decoder.embedding", embedding_seen)
     with two_threads():
-        recognizer = load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype="float32", rows=4, max_new_tokens=LIMIT)
-        read_all(recognizer, some_lines(2), at_once=2)
+        read_all(bundled_recognizer(), some_lines(2), at_once=2)
         assert (seen, torch.get_num_threads()) == ({threads}, 2)
+
+
+def test_a_thread_that_begins_during_another_models_step_encodes_on_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    with two_threads(), ThreadPoolExecutor(1) as pool:
+        stepping, beginning = bundled_recognizer(), bundled_recognizer()
+        seen: set[int] = set()
+
+        def linear_seen(*arguments: Any) -> torch.Tensor:
+            seen.add(torch.get_num_threads())
+            return linear(*arguments)
+
+        def embedding_seen(*arguments: Any) -> torch.Tensor:
+            monkeypatch.setattr("worker.trocr_decoder.embedding", embedding)
+            monkeypatch.setattr("worker.trocr_vit.linear", linear_seen)
+            pool.submit(read_all, beginning, some_lines(1), at_once=1).result()
+            return embedding(*arguments)
+
+        monkeypatch.setattr("worker.trocr_decoder.embedding", embedding_seen)
+        read_all(stepping, some_lines(1), at_once=1)
+        assert seen == {2}
 
 
 def test_a_module_in_openvino_computes_the_same_for_each_thread() -> None:
