@@ -149,7 +149,7 @@ class Claim:
     #: Of the upright image, in pixels.
     width: int
     height: int
-    #: Whether a worker was lost while it read this image, so that it must be read alone.
+    #: Whether a worker was lost when this image was started, so that it must be read alone.
     suspect: bool
     #: Whether the claim has marked it as started.
     started: bool
