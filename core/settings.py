@@ -35,8 +35,8 @@ class Settings(BaseSettings):
     storage_url: str = "file:///var/lib/inkqueue/images"
     """Where images rest: `file:///folder`, or `s3://bucket/prefix` with the usual AWS_ variables."""
 
-    models: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = ("ppocr-v6", "trocr-tiny")
-    """Models that workers serve, comma separated: `ppocr-v6`, `trocr-tiny`, a hub id, or a folder; the first is the
+    models: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = ("trocr-tiny", "ppocr-v6")
+    """Models that workers serve, comma separated: `trocr-tiny`, `ppocr-v6`, a hub id, or a folder; the first is the
     default of jobs that name none."""
 
     model_dir: Path = Path(__file__).resolve().parent.parent / "models"

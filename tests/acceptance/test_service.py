@@ -117,6 +117,7 @@ def test_truncated_pixels_fail_their_image_alone_and_free(service: Service, tmp_
 def test_both_models_are_served_and_each_job_names_its_own(service: Service) -> None:
     served = {model["id"] for model in service.http.get("/v1/models").json()["data"] if model["loaded"]}
     assert served == {"ppocr-v6", "trocr-tiny"}
+    assert service.ended(service.submit(LINE))["model"] == "trocr-tiny"
     for model in served:
         job = service.ended(service.submit(LINE, model=model))
         assert (job["status"], job["model"]) == ("succeeded", model)
