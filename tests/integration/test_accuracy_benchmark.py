@@ -25,8 +25,9 @@ def lines_folder(folder: Path) -> Path:
     return folder
 
 
-# Of so few lines a single character that reads otherwise in bfloat16 is 0.002, and some do.
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 0.0), ("bfloat16", 0.011)])
+# Of so few lines a single character that reads otherwise in bfloat16 is 0.002; a line may go on with other words, and
+# one of the ten does, with seven characters more that are wrong.
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 0.0), ("bfloat16", 0.02)])
 def test_what_the_number_format_changes_is_printed_and_written(
     dtype: str, bound: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
