@@ -12,7 +12,7 @@ from core.ids import made_at, new_id
 from core.job_tables import JobRow
 from core.settings import settings
 from core.storage import Item, Result, image_store
-from core.stored_bytes import count_for_account, count_for_key
+from core.stored_bytes import count_for_job
 
 _ROOT = "images"
 #: A submission stores its files before its rows; files without a job are orphans only after so long.
@@ -86,8 +86,7 @@ def purge(job_id: str) -> None:
             .returning(JobRow.account_id, JobRow.key_id, JobRow.stored_bytes)
         ).one_or_none()
         if freed is not None:
-            count_for_account(connection, freed.account_id, -freed.stored_bytes)
-            count_for_key(connection, freed.key_id, -freed.stored_bytes)
+            count_for_job(connection, freed.account_id, freed.key_id, -freed.stored_bytes)
 
 
 def unpurged(connection: Connection) -> list[str]:
