@@ -97,9 +97,12 @@ class Receiver:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                number = receiver._keep(Received(path=self.path, headers=dict(self.headers.items()), body=body))
                 self.close_connection = True
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:  # its sender was killed on the way: as with any server, it has not come
+                    return
+                number = receiver._keep(Received(path=self.path, headers=dict(self.headers.items()), body=body))
                 with suppress(OSError):  # the sender may hang up
                     receiver.answer(self, number)
 
