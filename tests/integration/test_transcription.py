@@ -253,6 +253,8 @@ def test_an_interactive_line_overtakes_bulk_work() -> None:
         urgent = submit_lines(caller, priority=Priority.INTERACTIVE)
         tickets.append(threading.Thread(target=transcription.pump))
         tickets[1].start()
+        # It is claimed and decoded without a step; how long that takes is the machine's affair.
+        wait_until(lambda: any(held.submitted for held in transcription._images.all() if held.claim.job_id == urgent))
         while rows("SELECT images_done FROM jobs WHERE id = :id", id=urgent) == [(0,)]:
             assert rows("SELECT images_done FROM jobs WHERE id = :id", id=bulk) < [(20,)]
             steps.release()
