@@ -40,6 +40,11 @@ class CostlessRecognizer:
         return GroupSize(least=1, most=_ROWS)
 
     @property
+    def ahead(self) -> None:
+        """None: there is nothing to encode."""
+        return None
+
+    @property
     def max_aspect_ratio(self) -> float:
         """As TrOCR's."""
         return 24.0

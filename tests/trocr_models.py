@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,17 @@ def save_random_model(folder: Path, shape: Shape) -> None:
     size = {"height": shape.image_size, "width": shape.image_size}
     processor(size=size, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(folder)
     AutoTokenizer.from_pretrained(BUNDLED).save_pretrained(folder)
+
+
+@contextmanager
+def two_threads() -> Iterator[None]:
+    """PyTorch computes with two threads while the block lasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def some_lines(count: int) -> dict[str, LinePixels]:

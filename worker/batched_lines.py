@@ -70,6 +70,8 @@ class BatchedLines:
     def cancel(self, keys: Collection[str]) -> None:
         """Forget these lines; the rows of those that are in rows are freed by the next turn."""
         with self._changed:
+            # One that waits may have been begun, which the device forgets.
+            self._to_drop.update(key for key in keys if key in self._queue)
             self._queue.discard(keys)
             self._to_drop.update(key for key in keys if self._in_rows.pop(key, None) is not None)
             self._changed.notify_all()
@@ -151,6 +153,24 @@ class BatchedLines:
             self._changed.notify_all()
             return Turn(canceled=canceled, group=group)
 
+    @property
+    def nobody_waits(self) -> bool:
+        """Whether no line is read that somebody waits for."""
+        with self._changed:
+            return all(waiting.line.priority > INTERACTIVE for waiting in self._in_rows.values())
+
+    def following(self, most: int) -> list[QueuedLine]:
+        """The lines that come next and may be encoded before their turn, in order.
+
+        Beside a line that must be alone, and behind one, there are none, nor while memory is short, nor where no more
+        will be admitted.
+        """
+        with self._changed:
+            is_alone = any(waiting.alone for waiting in self._in_rows.values())
+            if self._stopping or is_alone or not self._row_limit.leaves_memory:
+                return []
+            return [waiting.line for waiting in self._queue.next_lines(most)]
+
     def leave(self, key: str) -> WaitingLine | None:
         """Take a line out of rows, once; None when it was canceled or given back."""
         with self._changed:
@@ -165,6 +185,11 @@ class BatchedLines:
                 if self._in_rows.pop(waiting.line.key, None) is not None:
                     self._queue.push_front(waiting)
             self._changed.notify_all()
+
+    def encode_none_ahead(self) -> None:
+        """The device ran out of memory for what was encoded ahead: nothing is for a while."""
+        with self._changed:
+            self._row_limit.leave_no_memory()
 
     def halve_rows(self, used: int) -> int:
         """The device ran out of memory with `used` rows; how many may be used from now on."""

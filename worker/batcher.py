@@ -33,8 +33,10 @@ class Batcher:
 
     Args:
         recognizer: Called by the device's thread only.
-        on_start: These lines are about to be admitted. If it raises, they are not admitted but fail with that
-            exception. A line that is put back (out of memory, a step that failed) starts again later.
+        on_start: These lines are about to be encoded. If it raises as they are to be admitted, they fail with that
+            exception; if it raises before, they are not encoded before they are admitted. A line starts again as it is
+            admitted, and after it was put back (out of memory, a step that failed); and it may start though it is
+            canceled or returned just then.
         on_settled: So much of the text of a watched line is settled after a step; it may be what it was before.
         on_read: A line was read.
         on_failed: A line could not be read: admitting it alone failed, or a step failed with it alone in rows. The
@@ -143,6 +145,7 @@ class Batcher:
         try:
             while self._lines.wait_for_work():
                 self.turn()
+            self._turns.end()
         except DeviceLost as error:
             # No line fails for it. That `last_progress_at` stands still ends the worker, and others read its lines.
             _log.critical("device_lost", error=str(error))

@@ -11,6 +11,7 @@ from worker.batch_observer import AdmitReason, BatchObserver
 from worker.batched_lines import BatchedLines, Turn, rows_of
 from worker.encode_budget import EncodeBudget
 from worker.line_queue import INTERACTIVE, QueuedLine, WaitingLine
+from worker.lines_ahead import LinesAhead
 from worker.recognizer import DeviceLost, Recognition, Recognizer, RecognizerOutOfMemory
 
 _log = structlog.get_logger(__name__)
@@ -45,6 +46,7 @@ class DeviceTurns:
         self._callbacks = callbacks
         self._clock = clock
         self._encode_budget = EncodeBudget()
+        self._ahead = LinesAhead(recognizer.ahead, lines, callbacks.on_start)
 
     def make(self) -> None:
         """Make one turn.
@@ -57,9 +59,14 @@ class DeviceTurns:
             self._drop(turn)
         if turn.group:
             self._admit(turn.group)
+        self._ahead.look()
         if self._lines.in_rows:
             self._step()
         self._lines.count_progress()
+
+    def end(self) -> None:
+        """Let nothing be under way when no turn is made any more."""
+        self._ahead.forget()
 
     def _drop(self, turn: Turn) -> None:
         joining = {waiting.line.key for waiting in turn.group}
@@ -73,6 +80,7 @@ class DeviceTurns:
             self._try_again_alone(rows, error)
 
     def _admit(self, group: Sequence[WaitingLine]) -> None:
+        self._ahead.admit(group)
         try:
             self._callbacks.on_start([waiting.line for waiting in group])
         except Exception as error:
@@ -170,7 +178,7 @@ class DeviceTurns:
     def _ran_out_of_memory(
         self, in_rows: Sequence[WaitingLine], group: Sequence[WaitingLine], error: RecognizerOutOfMemory
     ) -> None:
-        """Halve what is used and put `group` back; a line that ran out alone fails, since less than one is nothing.
+        """Put `group` back, and use less: nothing ahead, or half of the rows. A line that ran out alone fails.
 
         Args:
             in_rows: The lines for which there was no room; some may have been canceled meanwhile.
@@ -178,10 +186,15 @@ class DeviceTurns:
             error: What the recognizer raised.
         """
         used = rows_of(in_rows)
-        row_limit = self._lines.halve_rows(used)
-        _log.warning("out_of_memory", rows=used, row_limit=row_limit, error=str(error))
+        had_ahead = self._ahead.forget()
+        if had_ahead:
+            self._lines.encode_none_ahead()
+        else:
+            self._lines.halve_rows(used)
+        row_limit = self._lines.row_limit
+        _log.warning("out_of_memory", rows=used, row_limit=row_limit, ahead=had_ahead, error=str(error))
         _tell(self._callbacks.observer.ran_out_of_memory, row_limit=row_limit)
-        if len(in_rows) > 1:
+        if had_ahead or len(in_rows) > 1:
             self._lines.put_back(group)
         else:
             self._fail(group, error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from itertools import chain, islice, zip_longest
 
 from worker.recognizer import LineRequest
 
@@ -123,6 +124,17 @@ class LineQueue:
             if head.alone:
                 break
         return group
+
+    def next_lines(self, most: int) -> list[WaitingLine]:
+        """The lines that come next, in order, without removing them; only those before one that must be alone."""
+        found: list[WaitingLine] = []
+        for level in sorted(self._levels):
+            turns = zip_longest(*islice(self._levels[level].values(), most))
+            for waiting in islice(filter(None, chain.from_iterable(turns)), most - len(found)):
+                if waiting.alone:
+                    return found
+                found.append(waiting)
+        return found
 
     def hold_back(self, *, most_urgent: int, now: float) -> None:
         """Note that the next line waits while others are read; if more urgent ones for long, it goes before all others.

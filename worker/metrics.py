@@ -20,7 +20,7 @@ _BATCH_LINES = Histogram("inkqueue_batch_lines", "Rows in use at each step of th
 _BATCH_JOBS = Histogram("inkqueue_batch_jobs", "Jobs whose lines were in one step.", _MODEL, buckets=_SIZES)
 _ADMITTED = Counter("inkqueue_admitted_lines", "Lines that were given a row, by why then.", ["model", "reason"])
 _WAIT = Histogram("inkqueue_line_wait_seconds", "Wait of a line for a row.", _MODEL, buckets=_SECONDS)
-_ENCODE = Histogram("inkqueue_encode_seconds", "Encoding of a group of lines.", _MODEL, buckets=_SECONDS)
+_ENCODE = Histogram("inkqueue_encode_seconds", "Wait for the encoding of a group of lines.", _MODEL, buckets=_SECONDS)
 _STEP = Histogram("inkqueue_step_seconds", "One decode step of all rows.", _MODEL, buckets=_SECONDS)
 _OUT_OF_MEMORY = Counter("inkqueue_out_of_memory", "Times that the device had no room.", _MODEL)
 _IMAGES = Counter("inkqueue_images", "Images that ended, by outcome.", ["model", "outcome"])

@@ -102,6 +102,11 @@ class PpocrRecognizer:
         return GroupSize(least=1, most=self._rows)
 
     @property
+    def ahead(self) -> None:
+        """None: a line is read as it is admitted."""
+        return None
+
+    @property
     def max_aspect_ratio(self) -> float:
         """The width over height of the widest line that is not squeezed."""
         return _MOST_WIDTH / _HEIGHT

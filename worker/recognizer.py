@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,6 +84,31 @@ class GroupSize:
     most: int
 
 
+class AheadEncoder(Protocol):
+    """Encodes lines of a recognizer before they are admitted, beside the steps; asked by the device's thread.
+
+    Lines that are admitted go before all of these that are not under way. One that fails here is encoded once more
+    when it is admitted.
+    """
+
+    @property
+    def most(self) -> int:
+        """How many lines are best encoded ahead, at least 1."""
+
+    def want(self, requests: Sequence[LineRequest]) -> None:
+        """Begin these lines where they are not begun, in this order, and drop all others; returns at once.
+
+        Args:
+            requests: The objects that `admit` is given later.
+        """
+
+    def keep(self, requests: Sequence[LineRequest]) -> None:
+        """Begin none, and drop all but these lines, and of these what is not under way; returns at once."""
+
+    def forget(self) -> None:
+        """Drop all lines; returns when none is being encoded."""
+
+
 class Recognizer(Protocol):
     """A model with a fixed number of rows, each of which reads one line, or one beam of a line, at a time.
 
@@ -101,6 +126,10 @@ class Recognizer(Protocol):
     @property
     def group_size(self) -> GroupSize:
         """How many lines are best encoded together."""
+
+    @property
+    def ahead(self) -> AheadEncoder | None:
+        """What encodes lines before they are admitted; None where that gains nothing."""
 
     @property
     def max_aspect_ratio(self) -> float:

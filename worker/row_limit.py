@@ -7,7 +7,8 @@ from __future__ import annotations
 _ROWS_PER_INTERACTIVE_ROW = 8
 #: After running out of memory, one more row is tried each time that so many lines were read without trouble. Halving at
 #: once and growing by one (TCP's congestion avoidance, RFC 5681) finds the limit again when another process took the
-#: memory for a while; where the limit is for good, it costs one repeated group in hundreds of lines.
+#: memory for a while; where the limit is for good, it costs one repeated group in hundreds of lines. Lines are encoded
+#: ahead again after so many more.
 _LINES_PER_REGAINED_ROW = 128
 
 
@@ -22,6 +23,7 @@ class RowLimit:
         self._rows = rows
         self._now = rows
         self._reads = 0
+        self._memory_is_short = False
 
     @property
     def now(self) -> int:
@@ -33,9 +35,19 @@ class RowLimit:
         """How many of them lines that nobody waits for may use, at least 1."""
         return self._now - self._now // _ROWS_PER_INTERACTIVE_ROW
 
+    @property
+    def leaves_memory(self) -> bool:
+        """Whether lines may be encoded ahead: not from when memory ran out until lines were read well in all rows."""
+        return not self._memory_is_short
+
     def halve(self, used: int) -> None:
         """The device ran out of memory with `used` rows."""
+        self.leave_no_memory()
         self._now = max(1, min(self._now, used // 2))
+
+    def leave_no_memory(self) -> None:
+        """The device ran out of memory: for a while nothing is encoded beside the rows."""
+        self._memory_is_short = True
         self._reads = 0
 
     def count_read(self) -> None:
@@ -43,4 +55,5 @@ class RowLimit:
         self._reads += 1
         if self._reads >= _LINES_PER_REGAINED_ROW:
             self._reads = 0
+            self._memory_is_short = self._now < self._rows
             self._now = min(self._now + 1, self._rows)

@@ -15,6 +15,7 @@ import torch
 from core.hub import CheckpointUnavailable, NoRepositoryId, fetched_checkpoint
 from core.reading_options import MAX_BEAMS
 from worker.recognizer import (
+    AheadEncoder,
     GroupSize,
     LineRequest,
     ModelCard,
@@ -72,7 +73,11 @@ class TrocrRecognizer:
         #: Steps whose tokens were not looked at.
         self._made: deque[MadeStep] = deque()
         with torch.inference_mode(), errors_named():
-            self._encoder = CudaEncoder(checkpoint, most_lines=self._rows) if kind == "cuda" else CpuEncoder(checkpoint)
+            self._encoder = (
+                CudaEncoder(checkpoint, most_lines=self._rows)
+                if kind == "cuda"
+                else CpuEncoder(checkpoint, rows=self._rows)
+            )
             # a blank line tells the shape of what the encoder gives, and warms the device up
             blank = self._encoder.encoded([np.full((64, 512, 3), 255, np.uint8)])
             self._decoder = DecoderRows(
@@ -99,6 +104,11 @@ class TrocrRecognizer:
     def group_size(self) -> GroupSize:
         """How many lines are best encoded together."""
         return self._encoder.group_size
+
+    @property
+    def ahead(self) -> AheadEncoder | None:
+        """What encodes lines before they are admitted, on a CPU where that gains anything."""
+        return self._encoder.ahead
 
     @property
     def max_aspect_ratio(self) -> float:

@@ -8,7 +8,7 @@ transformers modules, layer by layer, and the arithmetic is theirs (`transformer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -31,9 +31,10 @@ from worker.trocr_vit import joined_projections
 
 #: Shorter texts take no less time where shapes are fixed.
 _SHORTEST = 16
-#: Weights of layers and head below which a step is made on one core of a CPU, since its many small products end before
-#: other threads have woken up. On two Zen 4 cores a step of 16 rows of the bundled model (1.2 million) takes 1.9 ms on
-#: one and 3.2 to 4.5 on both; at 9.5 million 13.7 and 14.4, at 26 million (the trocr-small shape) 27 and 20.
+#: Weights below which the layers, or the head, are computed on one core of a CPU, since many products so small end
+#: before other threads have woken up. On two Zen 4 cores a step of 16 rows of the bundled model (1.2 million in layers)
+#: takes 1.9 ms on one and 3.2 to 4.5 on both. One of the trocr-small shape takes 24 on both with 16 rows and 15 with 4;
+#: with the layers (6.7 million) on one and the head (16 million) on both 23 and 12.
 _FEWEST_WEIGHTS_FOR_THREADS = 10_000_000
 
 
@@ -84,13 +85,13 @@ class DecoderRows:
         keys_values = _KeysValues(self._decoder)
         self._keys_values: Callable[[Tensor], Sequence[Tensor]] = keys_values
         self._compiled_head = None
-        cores, is_small = torch.get_num_threads(), _is_small(model)
-        #: How many threads of a CPU compute, and how many of them make a step.
-        self._cores, self._step_cores = cores, 1 if is_small else cores
+        #: How many threads of a CPU compute, and how many of them the layers and the head.
+        self._cores = cores = torch.get_num_threads()
+        self._layers_cores, self._head_cores = (_cores_for(part, cores) for part in (self._decoder.layers, self._head))
         if openvino:
             states = (-1, source_length, keys_values.in_features)
             self._keys_values = ConvertedModule(keys_values, states).compiled(cores=cores)
-            if not is_small:
+            if not _is_small(self._head):
                 hidden = (-1, self._head.in_features)
                 self._compiled_head = ConvertedModule(self._head, hidden).compiled(cores=cores, number_format="f32")
         #: Keys and values of what each row has fed (layers, 2, rows, heads, positions, head_dim). Zeroed, here and for
@@ -155,7 +156,7 @@ class DecoderRows:
     def step(self) -> Step:
         """Feed each row its token; the likeliest one that follows is what it feeds next."""
         longest = max(self._host_lengths) + 1
-        with computing_with(self._step_cores, else_with=self._cores):
+        with computing_with(self._layers_cores, else_with=self._cores):
             computed = self._steps(self._count, longest)
         self._host_lengths = [min(length + 1, len(self._positions) - 1) for length in self._host_lengths]
         return Step(
@@ -186,9 +187,10 @@ class DecoderRows:
         visible = (self._order[:longest] <= lengths[:, None])[:, None, None]
         for index, layer in enumerate(self._decoder.layers):
             hidden = self._through_layer(index, layer, hidden, visible)
-        scores = self._scores(hidden)
-        tokens = scores.argmax(dim=-1)
-        logprobs = scores.log_softmax(dim=-1).gather(1, tokens[:, None])[:, 0]
+        with computing_with(self._head_cores, else_with=self._layers_cores):
+            scores = self._scores(hidden)
+            tokens = scores.argmax(dim=-1)
+            logprobs = scores.log_softmax(dim=-1).gather(1, tokens[:, None])[:, 0]
         self._tokens[:count] = tokens
         # Rows beyond those in use are computed as well where shapes are fixed, and must not run off the end.
         self._lengths[:count] = (lengths + 1).clamp(max=len(self._positions) - 1)
@@ -229,9 +231,13 @@ class DecoderRows:
         return normalised
 
 
-def _is_small(model: TrOCRForCausalLM) -> bool:
-    multiplied: Iterable[Tensor] = (*model.model.decoder.layers.parameters(), *model.output_projection.parameters())
-    return sum(weights.numel() for weights in multiplied) < _FEWEST_WEIGHTS_FOR_THREADS
+def _cores_for(module: nn.Module, cores: int) -> int:
+    on_cpu = next(module.parameters()).device.type == "cpu"
+    return 1 if on_cpu and _is_small(module) else cores
+
+
+def _is_small(module: nn.Module) -> bool:
+    return sum(weights.numel() for weights in module.parameters()) < _FEWEST_WEIGHTS_FOR_THREADS
 
 
 class _KeysValues(nn.Module):

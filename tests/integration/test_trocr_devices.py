@@ -6,9 +6,7 @@ import gc
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from itertools import repeat
@@ -23,13 +21,13 @@ from PIL import Image
 from structlog.testing import capture_logs
 from torch import nn
 from torch.nn.functional import embedding, linear
-from transformers import DeiTConfig, DeiTModel, ViTConfig, ViTModel
+from transformers import DeiTConfig, DeiTModel, TrOCRConfig, TrOCRForCausalLM, ViTConfig, ViTModel
 
 from tests.real_lines import real_lines
-from tests.trocr_models import BUNDLED, Shape, generated, read_all, save_random_model, some_lines
+from tests.trocr_models import BUNDLED, Shape, generated, read_all, save_random_model, some_lines, two_threads
 from worker.recognizer import DeviceLost, LineRequest, ModelUnavailable, Recognition, RecognizerOutOfMemory
 from worker.trocr import TrocrRecognizer, find_checkpoint, load_trocr
-from worker.trocr_decoder import DecoderRows
+from worker.trocr_decoder import DecoderRows, _is_small
 from worker.trocr_encoder import CpuEncoder
 from worker.trocr_errors import errors_named
 from worker.trocr_graphs import FixedShapes, powers_of_two
@@ -48,16 +46,6 @@ def bundled_recognizer() -> TrocrRecognizer:
 def random_recognizer(folder: Path, shape: Shape) -> TrocrRecognizer:
     save_random_model(folder, shape)
     return load_trocr(folder, name="random", device="cpu", dtype="float32", rows=4, max_new_tokens=LIMIT)
-
-
-@contextmanager
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("rules", [None, 2])
@@ -160,31 +148,51 @@ def test_in_bfloat16_lines_are_encoded_more_closely_than_by_transformers(
     small = find_checkpoint(tmp_path, name="random", device="cpu", dtype="bfloat16")
     lines = list(some_lines(6).values())
     with torch.inference_mode(), two_threads():
-        expected = CpuEncoder(exact).encoded(lines)
+        expected = CpuEncoder(exact, rows=4).encoded(lines)
         rounded: Any = deepcopy(exact.model.encoder).bfloat16()
         theirs = rounded(pixel_values=exact.preprocessed(lines).bfloat16()).last_hidden_state.float()
-        encode = CpuEncoder(small)
+        encode = CpuEncoder(small, rows=4)
         ours = encode.encoded(lines)
         alone = torch.cat([encode.encoded([line]) for line in lines])
     assert (ours - expected).square().mean() < 0.9 * (theirs - expected).square().mean()
     assert torch.equal(ours, alone)
 
 
-@pytest.mark.parametrize(("fewest_weights", "threads"), [(10_000_000, 1), (1_000, 2)])
-def test_steps_of_small_decoders_are_made_on_one_core(
-    fewest_weights: int, threads: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("small", "of_layers", "of_head"), [("both", 1, 1), ("head", 2, 1), ("layers", 1, 2), ("none", 2, 2)]
+)
+def test_small_layers_and_small_heads_are_computed_on_one_core(
+    small: str, of_layers: int, of_head: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.trocr_decoder._FEWEST_WEIGHTS_FOR_THREADS", fewest_weights)
-    seen: set[int] = set()
+    def is_small(part: nn.Module) -> bool:
+        return small in ("both", "layers" if isinstance(part, nn.ModuleList) else "head")
+
+    monkeypatch.setattr("worker.trocr_decoder._is_small", is_small)
+    seen: dict[str, int] = {}
 
     def embedding_seen(*arguments: Any) -> torch.Tensor:
-        seen.add(torch.get_num_threads())
+        seen["layers"] = torch.get_num_threads()
         return embedding(*arguments)
 
+    def scores_seen(rows: DecoderRows, hidden: torch.Tensor) -> torch.Tensor:
+        seen["head"] = torch.get_num_threads()
+        return scores(rows, hidden)
+
+    scores = DecoderRows._scores
     monkeypatch.setattr("worker.trocr_decoder.embedding", embedding_seen)
+    monkeypatch.setattr(DecoderRows, "_scores", scores_seen)
     with two_threads():
         read_all(bundled_recognizer(), some_lines(2), at_once=2)
-        assert (seen, torch.get_num_threads()) == ({threads}, 2)
+        assert (seen, torch.get_num_threads()) == ({"layers": of_layers, "head": of_head}, 2)
+
+
+def test_the_bundled_model_is_small_in_all_parts_and_trocr_small_in_its_layers() -> None:
+    small = TrOCRForCausalLM(
+        TrOCRConfig(d_model=256, decoder_layers=6, decoder_attention_heads=8, decoder_ffn_dim=1024, vocab_size=64_044)
+    )
+    bundled = bundled_recognizer().checkpoint.decoder
+    parts = [part for model in (bundled, small) for part in (model.model.decoder.layers, model.output_projection)]
+    assert [_is_small(part) for part in parts] == [True, True, True, False]
 
 
 def test_a_thread_that_begins_during_another_models_step_encodes_on_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +263,7 @@ def test_the_encoder_is_converted_once_for_all_its_uses(tmp_path: Path, monkeypa
     save_random_model(tmp_path, Shape())
     with two_threads():
         checkpoint = find_checkpoint(tmp_path, name="random", device="cpu", dtype="float32")
-        CpuEncoder(replace(checkpoint, in_openvino=True))
+        CpuEncoder(replace(checkpoint, in_openvino=True), rows=4)
     assert len(conversions) == 1
 
 
@@ -373,7 +381,7 @@ def test_a_line_that_gives_no_numbers_leaves_its_rows_clean(tmp_path: Path) -> N
 
 def test_threads_that_encode_change_those_of_nobody_else(tmp_path: Path) -> None:
     with two_threads():
-        encoder = CpuEncoder(random_recognizer(tmp_path, Shape()).checkpoint)
+        encoder = CpuEncoder(random_recognizer(tmp_path, Shape()).checkpoint, rows=4)
         with torch.inference_mode(), ThreadPoolExecutor(1) as device:
             encoder.encoded(list(some_lines(2).values()))
             assert device.submit(torch.get_num_threads).result() == 2

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.clocks import Clock
 from tests.fakes import FakeRecognizer, SilentObserver, line_of
 from worker.batcher import Batcher, QueuedLine
+from worker.recognizer import LineRequest
 
 KEYS = tuple("abcdefghijkl")
 
@@ -40,6 +41,7 @@ class World:
     rows: int
     least_lines: int
     most_lines: int
+    lines_ahead: int
     unreadable: set[str]
     poisonous: set[str]
     refused: set[str]
@@ -54,21 +56,27 @@ class World:
     meanwhile: list[Callable[[], None]] = field(default_factory=list)
     #: Canceled during the present turn: their rows are free only at the next one's start.
     dropping: set[str] = field(default_factory=set)
+    #: Those that the batcher said it starts.
+    started: list[LineRequest] = field(default_factory=list)
+    #: The last of them.
+    starting: Sequence[QueuedLine] = ()
 
     def __post_init__(self) -> None:
         self.recognizer = FakeRecognizer(
             self.rows,
             least_lines=self.least_lines,
             most_lines=self.most_lines,
+            lines_ahead=self.lines_ahead,
             unreadable=self.unreadable,
             poisonous=self.poisonous,
-            on_step=self._meanwhile,
+            on_admit=self._admit,
+            on_step=self._step,
             on_drop=self._break,
             on_settled=self._break,
         )
         self.batcher = Batcher(
             self.recognizer,
-            on_start=lambda group: self._refuse([line.key for line in group]),
+            on_start=self._start,
             on_settled=lambda line, _: self._see(line),
             on_read=lambda line, _: self._end(line.key),
             on_failed=lambda line, _: self._end(line.key),
@@ -130,10 +138,29 @@ class World:
             self.breaks -= 1
             raise ValueError("broken")
 
-    def _refuse(self, keys: list[str]) -> None:
+    def _start(self, lines: Sequence[QueuedLine]) -> None:
         self._meanwhile()
-        if self.refused.intersection(keys):
+        if not self.refused.isdisjoint(line.key for line in lines):
             raise ConnectionError
+        self.started += [line.request for line in lines]
+        self.starting = lines
+
+    def _admit(self) -> None:
+        assert not (self.recognizer.prepared and any(line.alone for line in self.starting)), "a suspect has company"
+
+    def _step(self) -> None:
+        ahead = self.recognizer.prepared
+        in_rows = [self.open[key] for key in self.recognizer.steps_left if key in self.open]
+        if not any(line.priority == 0 for line in in_rows) and not self.dropping:
+            waiting = [
+                line.request
+                for line in self.open.values()
+                if line.key not in self.recognizer.steps_left and not line.alone
+            ]
+            assert all(any(request is one for one in waiting) for request in ahead), "encoded, but will not be admitted"
+        assert all(any(request is one for one in self.started) for request in ahead), "encoded without being started"
+        assert not (ahead and any(line.alone for line in in_rows)), "something is encoded beside a suspect"
+        self._meanwhile()
 
     def _see(self, line: QueuedLine) -> None:
         assert line.watched and self.open.get(line.key) is not None, "a line was shown after its end"
@@ -163,6 +190,7 @@ worlds = st.builds(
     rows=st.integers(1, 9),
     least_lines=st.integers(1, 4),
     most_lines=st.integers(4, 9),
+    lines_ahead=st.integers(0, 3),
     unreadable=some_keys,
     poisonous=some_keys,
     refused=some_keys,

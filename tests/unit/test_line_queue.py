@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.fakes import line_of
@@ -41,6 +43,21 @@ def test_jobs_of_one_priority_take_turns_and_each_keeps_its_order() -> None:
 def test_turns_go_on_from_one_group_to_the_next() -> None:
     queue = queue_of(*(waiting(f"{job}{n}", job_id=job) for job in "abc" for n in range(2)))
     assert [taken(queue, free_rows=2) for _ in range(3)] == ["a0 b0", "c0 a1", "b1 c1"]
+
+
+@pytest.mark.parametrize("most", range(10))
+def test_the_lines_that_come_next_are_told_in_order_and_stay(most: int) -> None:
+    lines = [waiting(f"{job}{n}", priority=1 - n % 2, job_id=job) for job in "abc" for n in range(2)]
+    queue = queue_of(*lines, waiting("a2"), waiting("a3"))
+    told = [line.line.key for line in queue.next_lines(most)]
+    assert len(queue) == 8
+    assert " ".join(told) == taken(queue, most_lines=most)
+
+
+@pytest.mark.parametrize("alone", [waiting("x", alone=True), replace(waiting("x"), second_try=True)])
+def test_of_the_lines_that_come_next_none_is_told_behind_one_that_must_be_alone(alone: WaitingLine) -> None:
+    queue = queue_of(waiting("a"), alone, waiting("b"), waiting("bulk", priority=2))
+    assert [line.line.key for line in queue.next_lines(4)] == ["a"]
 
 
 @pytest.mark.parametrize(

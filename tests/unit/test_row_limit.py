@@ -35,3 +35,28 @@ def test_rows_come_back_one_by_one_up_to_all_of_them() -> None:
 @pytest.mark.parametrize(("rows", "shared"), [(1, 1), (4, 4), (7, 7), (8, 7), (16, 14), (64, 56)])
 def test_an_eighth_of_the_rows_is_for_interactive_lines(rows: int, shared: int) -> None:
     assert RowLimit(rows).shared == shared
+
+
+def test_memory_is_left_for_what_is_encoded_ahead_until_it_runs_out() -> None:
+    limit = RowLimit(4)
+    read(limit, 127)
+    assert limit.leaves_memory
+    limit.leave_no_memory()
+    read(limit, 127)
+    assert (limit.leaves_memory, limit.now) == (False, 4)
+    read(limit, 1)
+    assert limit.leaves_memory
+
+
+def test_after_rows_were_lost_memory_is_left_again_when_all_of_them_suffice() -> None:
+    limit = RowLimit(4)
+    limit.halve(4)
+    read(limit, 2 * 128 + 127)
+    assert (limit.leaves_memory, limit.now) == (False, 4)
+    read(limit, 1)
+    assert limit.leaves_memory
+
+
+def read(limit: RowLimit, lines: int) -> None:
+    for _ in range(lines):
+        limit.count_read()
