@@ -33,6 +33,9 @@ READY = b"\x01"
 #: A line of so many pixels is finer than any model sees; more of them would only fill the worker's memory.
 _KEPT_PIXELS = 6_000_000
 _PR_SET_PDEATHSIG = 1
+#: glibc's names for how much freed memory stays (malloc.h), and how much does: of the pictures of some lines.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 16 * 2**20
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -50,6 +53,7 @@ def serve(parent_pid: int, memory_bytes: int) -> None:
     # One process is one core; the pool has as many as it is given.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     pillow_heif.options.DECODE_THREADS = 1
+    _keep_freed_memory()
     _limit_memory(memory_bytes)
     # Decoders written in C babble about damaged files; nobody can act on it.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -143,6 +147,17 @@ def _die_with(parent_pid: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         raise SystemExit
+
+
+def _keep_freed_memory() -> None:
+    """Let the next image have the memory of the last one; to take it anew from the system costs more than to decode.
+
+    A line of 840 x 64 pixels takes 0.28 instead of 0.57 ms of a core so.
+    """
+    # Other systems' C libraries have no such function, or heed it not.
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _limit_memory(memory_bytes: int) -> None:

@@ -191,6 +191,27 @@ def test_an_image_that_takes_too_long_fails_alone(open_pool: Callable[..., Decod
     assert process_of(pool) != stopped
 
 
+def test_an_image_has_the_memory_of_the_last_one() -> None:
+    file = ImageFile(data=samples.encoded(LINE.resize((1000, 100)), "JPEG"), max_pixels=MAX_PIXELS)
+    process = DecodingProcess(memory_bytes=2**30)
+    try:
+        assert process.ensure_started() is None
+        faults = []
+        for _ in range(20):
+            process.send([file], timeout_s=20)
+            assert isinstance(process.receive(max_pixels=MAX_PIXELS, timeout_s=20), np.ndarray)
+            faults.append(page_faults_of(process))
+    finally:
+        process.stop()
+    # The pixels alone are 98 pages in Pillow's form and 74 in ours.
+    assert (faults[-1] - faults[9]) / 10 < 10
+
+
+def page_faults_of(process: DecodingProcess) -> int:
+    assert process._process is not None
+    return int(Path(f"/proc/{process._process.pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
 def test_an_image_that_crashes_its_process_twice_fails_alone(
     open_pool: Callable[..., DecodingPool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
