@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from transformers import (
 from transformers.models.trocr.modeling_trocr import TrOCRSinusoidalPositionalEmbedding
 
 from worker.recognizer import LinePixels, LineRequest, Recognition
-from worker.trocr import TrocrRecognizer
+from worker.trocr import TrocrRecognizer, load_trocr
+from worker.trocr_device import computing_with
 
 # PyTorch's threads spin for each other: where another process wants a core too, two take ten times as long as one.
 torch.set_num_threads(1)
@@ -90,15 +91,14 @@ def save_random_model(folder: Path, shape: Shape) -> None:
     AutoTokenizer.from_pretrained(BUNDLED).save_pretrained(folder)
 
 
-@contextmanager
-def two_threads() -> Iterator[None]:
+def two_threads() -> AbstractContextManager[None]:
     """PyTorch computes with two threads while the block lasts."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return computing_with(2, else_with=torch.get_num_threads())
+
+
+def bundled_recognizer(max_new_tokens: int) -> TrocrRecognizer:
+    """The bundled model in float32, with four rows."""
+    return load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype="float32", rows=4, max_new_tokens=max_new_tokens)
 
 
 def some_lines(count: int) -> dict[str, LinePixels]:

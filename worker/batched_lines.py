@@ -23,7 +23,7 @@ class BatcherStopped(Exception):
 class Turn:
     """What the device is to do before its next step, in this order."""
 
-    #: Rows to free.
+    #: Lines whose rows are to be freed; some have none.
     canceled: Collection[str]
     #: Lines to admit.
     group: Sequence[WaitingLine]
@@ -191,11 +191,10 @@ class BatchedLines:
         with self._changed:
             self._row_limit.leave_no_memory()
 
-    def halve_rows(self, used: int) -> int:
-        """The device ran out of memory with `used` rows; how many may be used from now on."""
+    def halve_rows(self, used: int) -> None:
+        """The device ran out of memory with `used` rows."""
         with self._changed:
             self._row_limit.halve(used)
-            return self._row_limit.now
 
     def count_read(self) -> None:
         """A line was read."""

@@ -98,8 +98,8 @@ class CudaEncoder:
 
     def encoded(self, lines: Sequence[LinePixels]) -> Tensor:
         """The encoder's output for each line, (lines, source_length, width); valid until the next call."""
-        preprocessed = self._checkpoint.preprocessed if self._on_device is None else self._on_device.preprocessed
-        self._pixel_values[: len(lines)] = preprocessed(lines)
+        prepare = self._checkpoint.preprocessed if self._on_device is None else self._on_device.preprocessed
+        self._pixel_values[: len(lines)] = prepare(lines)
         return self._shapes(len(lines))[: len(lines)]
 
     def _first_encoded(self, count: int) -> Tensor:

@@ -24,7 +24,16 @@ from torch.nn.functional import embedding, linear
 from transformers import DeiTConfig, DeiTModel, TrOCRConfig, TrOCRForCausalLM, ViTConfig, ViTModel
 
 from tests.real_lines import real_lines
-from tests.trocr_models import BUNDLED, Shape, generated, read_all, save_random_model, some_lines, two_threads
+from tests.trocr_models import (
+    BUNDLED,
+    Shape,
+    bundled_recognizer,
+    generated,
+    read_all,
+    save_random_model,
+    some_lines,
+    two_threads,
+)
 from worker.recognizer import DeviceLost, LineRequest, ModelUnavailable, Recognition, RecognizerOutOfMemory
 from worker.trocr import TrocrRecognizer, find_checkpoint, load_trocr
 from worker.trocr_decoder import DecoderRows, _is_small
@@ -37,10 +46,6 @@ from worker.trocr_resize import FILTERS, Weights, resized
 from worker.trocr_vit import VitEncoder
 
 LIMIT = 24
-
-
-def bundled_recognizer() -> TrocrRecognizer:
-    return load_trocr(BUNDLED, name="trocr-tiny", device="cpu", dtype="float32", rows=4, max_new_tokens=LIMIT)
 
 
 def random_recognizer(folder: Path, shape: Shape) -> TrocrRecognizer:
@@ -182,7 +187,7 @@ def test_small_layers_and_small_heads_are_computed_on_one_core(
     monkeypatch.setattr("worker.trocr_decoder.embedding", embedding_seen)
     monkeypatch.setattr(DecoderRows, "_scores", scores_seen)
     with two_threads():
-        read_all(bundled_recognizer(), some_lines(2), at_once=2)
+        read_all(bundled_recognizer(LIMIT), some_lines(2), at_once=2)
         assert (seen, torch.get_num_threads()) == ({"layers": of_layers, "head": of_head}, 2)
 
 
@@ -190,14 +195,14 @@ def test_the_bundled_model_is_small_in_all_parts_and_trocr_small_in_its_layers()
     small = TrOCRForCausalLM(
         TrOCRConfig(d_model=256, decoder_layers=6, decoder_attention_heads=8, decoder_ffn_dim=1024, vocab_size=64_044)
     )
-    bundled = bundled_recognizer().checkpoint.decoder
+    bundled = bundled_recognizer(LIMIT).checkpoint.decoder
     parts = [part for model in (bundled, small) for part in (model.model.decoder.layers, model.output_projection)]
     assert [_is_small(part) for part in parts] == [True, True, True, False]
 
 
 def test_a_thread_that_begins_during_another_models_step_encodes_on_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     with two_threads(), ThreadPoolExecutor(1) as pool:
-        stepping, beginning = bundled_recognizer(), bundled_recognizer()
+        stepping, beginning = bundled_recognizer(LIMIT), bundled_recognizer(LIMIT)
         seen: set[int] = set()
 
         def linear_seen(*arguments: Any) -> torch.Tensor:

@@ -93,12 +93,18 @@ def test_what_was_begun_is_not_kept_when_it_is_canceled_while_nothing_is_read() 
         desk.batcher.stop(0.0)
 
 
-def test_what_a_few_more_urgent_lines_overtake_stays_begun() -> None:
+def bulk_lines_begun(*, steps: int) -> Desk:
+    """Lines "b" and "c" are encoded beside the steps of "a"."""
     desk = Desk(FakeRecognizer(rows=1, lines_ahead=2))
-    desk.submit("a", tokens=5, priority=2)
+    desk.submit("a", tokens=steps, priority=2)
     desk.submit("b", priority=2)
     desk.submit("c", priority=2)
     desk.turns()
+    return desk
+
+
+def test_what_a_few_more_urgent_lines_overtake_stays_begun() -> None:
+    desk = bulk_lines_begun(steps=5)
     desk.submit("urgent", priority=1)
     desk.turns()
     assert sorted(prepared(desk)) == ["b", "c", "urgent"]
@@ -108,11 +114,7 @@ def test_what_a_few_more_urgent_lines_overtake_stays_begun() -> None:
 
 
 def test_what_many_more_urgent_lines_overtake_is_dropped_for_them() -> None:
-    desk = Desk(FakeRecognizer(rows=1, lines_ahead=2))
-    desk.submit("a", tokens=2, priority=2)
-    desk.submit("b", priority=2)
-    desk.submit("c", priority=2)
-    desk.turns()
+    desk = bulk_lines_begun(steps=2)
     for key in "uvwx":
         desk.submit(key, tokens=3)
     desk.turns(2)
