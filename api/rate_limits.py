@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-import structlog
 from flask import Flask, Response, g
 from limits import RateLimitItemPerMinute
 from limits.storage import RedisStorage
@@ -21,16 +20,12 @@ from redis.exceptions import RedisError
 
 from core.accounts import Caller
 from core.errors import RateLimited
-from core.redis_address import client_url, redis_client
+from core.redis_address import client_url, redis_client, redis_patience
 from core.settings import settings
 
 _WINDOW_S = 60
-#: After Redis failed to answer it is left alone for so long, so that requests do not wait for it one by one.
-_AWAY_S = 1.0
 
 _UNJUDGED = Counter("inkqueue_rate_limits_unjudged", "Requests that passed unjudged because Redis was away.")
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +49,6 @@ class _Limiter:
             key_prefix="inkqueue:limits",
         )
         self._strategy = SlidingWindowCounterRateLimiter(storage)
-        #: Read and written by many threads at once: at worst one more of them asks a Redis that is away.
-        self._away_until_s = 0.0
 
     def take(self, caller: Caller, unit: str, cost: int) -> Standing | None:
         """Count a cost against the caller's limits; the tightest of them, or None where there is none or no Redis.
@@ -63,15 +56,11 @@ class _Limiter:
         Raises:
             RateLimited: A limit is used up.
         """
-        if time.monotonic() < self._away_until_s:
-            _UNJUDGED.inc()
-            return None
         try:
-            standings = [self._take(unit, limit, whose, cost) for limit, whose in _limits(caller, unit)]
-        except RedisError as exc:
-            self._away_until_s = time.monotonic() + _AWAY_S
+            with redis_patience().asking():
+                standings = [self._take(unit, limit, whose, cost) for limit, whose in _limits(caller, unit)]
+        except RedisError:
             _UNJUDGED.inc()
-            _log.warning("rate limits are not judged: Redis is away", error=str(exc))
             return None
         return min(standings, key=lambda standing: standing.remaining, default=None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import structlog
@@ -13,7 +13,7 @@ from redis import Redis
 from redis.client import PubSub
 from redis.exceptions import RedisError
 
-from core.redis_address import client_url, redis_client
+from core.redis_address import client_url, redis_client, redis_patience
 from core.settings import settings
 
 JOB_CHANGED = "inkqueue:job-changed"
@@ -29,10 +29,8 @@ def notify(channel: str, ids: Collection[str]) -> None:
     """Tell all who listen that something happened to these ids; without Redis this does nothing."""
     if not ids:
         return
-    try:
+    with suppress(RedisError), redis_patience().asking():
         redis_client().publish(channel, " ".join(ids))
-    except RedisError as exc:
-        _log.warning("a notice was not sent", channel=channel, error=str(exc))
 
 
 class Listener:

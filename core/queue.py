@@ -6,14 +6,13 @@ nothing to claim.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 
-import structlog
 from celery import Celery
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from core.redis_address import redis_client
+from core.redis_address import redis_client, redis_patience
 from core.settings import settings
 
 #: Single-line images that one ticket stands for.
@@ -27,8 +26,6 @@ _VISIBILITY_TIMEOUT_S = 3600
 
 #: Redis carries only tickets: nobody waits long for it, seconds.
 _SOCKET_TIMEOUT_S = 1
-
-_log = structlog.get_logger(__name__)
 
 
 def queue_name(model: str) -> str:
@@ -76,15 +73,13 @@ def ring(model: str, *, tickets: int) -> None:
 
     Without Redis this does nothing, and the sweeper makes up for it.
     """
-    try:
+    with suppress(RedisError), redis_patience().asking():
         missing = tickets - waiting_tickets(model)
         if missing <= 0:
             return
         with celery_app().producer_or_acquire() as producer:
             for _ in range(missing):
                 celery_app().send_task(READ_TASK, (model,), queue=queue_name(model), producer=producer, retry=False)
-    except (OperationalError, RedisError, OSError) as exc:
-        _log.warning("tickets were not sent; the sweeper sends them later", model=model, error=str(exc))
 
 
 def waiting_tickets(model: str) -> int:

@@ -1,17 +1,28 @@
-"""One Redis address in the two spellings that its clients want."""
+"""One Redis address in the two spellings that its clients want, and patience with a Redis that does not answer."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
+import structlog
+from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from core.settings import settings
 
-#: Redis carries only tickets and notices: nobody waits long for it.
+#: Redis carries only tickets, notices and counts: nobody waits long for it.
 _TIMEOUT_S = 1.0
+#: After it failed to answer it is left alone for so long, so that those who come do not wait for it one by one.
+_LEFT_ALONE_S = 1.0
+
+_log = structlog.get_logger(__name__)
 
 
 def client_url(redis_url: str) -> str:
@@ -30,3 +41,38 @@ def redis_client() -> Redis:
         socket_timeout=_TIMEOUT_S,
         retry=Retry(NoBackoff(), retries=0),
     )
+
+
+class Patience:
+    """What this process knows of Redis: whether it failed to answer a moment ago.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        #: Read and written by many threads at once: at worst one more of them asks a Redis that is away.
+        self._left_alone_until_s = 0.0
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Use Redis in the block, by redis-py or by kombu.
+
+        Raises:
+            RedisError: It failed to answer, in the block or a moment ago; then the block is not run.
+        """
+        if self._clock() < self._left_alone_until_s:
+            raise RedisConnectionError("Redis did not answer a moment ago")
+        try:
+            yield
+        except (RedisError, OperationalError, OSError) as exc:
+            self._left_alone_until_s = self._clock() + _LEFT_ALONE_S
+            _log.warning("Redis is away: no tickets, no notices, no rate limits until it answers", error=str(exc))
+            raise RedisConnectionError("Redis did not answer") from exc
+
+
+@lru_cache(maxsize=1)
+def redis_patience() -> Patience:
+    """The patience of this process."""
+    return Patience()

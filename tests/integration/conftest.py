@@ -20,7 +20,7 @@ from cli.embedded_valkey import running_valkey
 from core.admission import queue_watch
 from core.database import engine, migrate, transaction
 from core.queue import celery_app
-from core.redis_address import redis_client
+from core.redis_address import redis_client, redis_patience
 from core.settings import settings
 from tests.domain import new_key
 from tests.fakes import FakeRecognizer
@@ -62,7 +62,8 @@ def _nothing_left() -> None:
         for table in reversed(Base.metadata.sorted_tables):
             connection.execute(delete(table))
     redis_client().flushall()
-    queue_watch.cache_clear()
+    for cached in (queue_watch, redis_patience):
+        cached.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import io
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 
 import pytest
 from flask.testing import FlaskClient
@@ -19,8 +22,11 @@ from core.admission import QueueWatch, queue_watch
 from core.database import transaction
 from core.errors import QueueFull, RateLimited
 from core.jobs import delete_job
+from core.queue import celery_app
+from core.redis_address import Patience, redis_client, redis_patience
 from core.settings import Settings, settings
 from core.states import Priority
+from tests.clocks import Clock
 from tests.domain import MODEL, new_caller, new_key, png, read, rows, submit_lines
 
 PICTURE = png()
@@ -105,6 +111,39 @@ def test_without_redis_requests_pass_and_are_counted(
     assert [look(application, key).status_code for _ in range(3)] == [200] * 3
     assert REGISTRY.get_sample_value("inkqueue_rate_limits_unjudged_total") == before + 3
     limiter.cache_clear()
+
+
+def test_requests_do_not_wait_for_a_silent_redis_one_by_one(
+    application: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, clock = key_of(), Clock()
+    cached = (settings, redis_client, limiter, celery_app, redis_patience)
+    with socket.create_server(("127.0.0.1", 0)) as silent, monkeypatch.context() as changed:
+        silent.settimeout(0)
+        changed.setenv("REDIS_URL", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        changed.setattr("core.redis_address._TIMEOUT_S", 0.05)
+        changed.setattr("core.redis_address.Patience", partial(Patience, clock))
+        for each in cached:
+            each.cache_clear()
+        jobs = [submit(application, key).get_json()["id"] for _ in range(3)]
+        assert application.post(f"/v1/jobs/{jobs[0]}/cancel", headers=key).status_code == 200
+        assert attempts(silent) == 1
+        clock.pass_time(1.0)
+        assert submit(application, key).status_code == 202
+        assert attempts(silent) == 1
+    for each in cached:
+        each.cache_clear()
+    assert rows("SELECT count(*) FROM jobs WHERE status = 'queued'") == [(3,)]
+
+
+def attempts(server: socket.socket) -> int:
+    """How many have connected since it was asked last."""
+    count = 0
+    with suppress(BlockingIOError):
+        while True:
+            server.accept()[0].close()
+            count += 1
+    return count
 
 
 def test_an_account_has_so_many_jobs_in_flight(limits: dict[str, int]) -> None:

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from core.redis_address import Patience
+from tests.clocks import Clock
+
+
+@pytest.mark.parametrize("failure", [RedisTimeoutError(), RedisConnectionError(), OperationalError(), OSError()])
+def test_a_redis_that_failed_to_answer_is_left_alone_for_a_second(failure: Exception) -> None:
+    clock = Clock()
+    patience = Patience(clock)
+    with pytest.raises(RedisError), patience.asking():
+        raise failure
+    asked = []
+    for _ in range(3):
+        clock.pass_time(0.3)
+        with pytest.raises(RedisError), patience.asking():
+            asked.append(clock.now_s)
+    assert not asked
+    clock.pass_time(0.2)
+    with patience.asking():
+        asked.append(clock.now_s)
+    assert len(asked) == 1
+
+
+def test_what_is_no_failure_of_redis_passes_and_changes_nothing() -> None:
+    patience = Patience(Clock())
+    with pytest.raises(LookupError), patience.asking():
+        raise LookupError
+    with patience.asking():
+        pass
