@@ -15,7 +15,6 @@ from api.problems import malformed, storable
 from api.prompt_jobs import AskedLines, chat_lines, response_lines
 from api.response_schemas import ResponseRequest
 from core import files
-from core.accounts import Caller
 from core.batches import Batch
 from core.errors import MalformedRequest, NotFound
 from core.settings import settings
@@ -81,7 +80,7 @@ def read_line(line: FileLine) -> BatchLine:
     return BatchLine.model_validate_json(line.data)
 
 
-def lines_asked(line: BatchLine, caller: Caller, batch_id: str) -> AskedLines:
+def lines_asked(line: BatchLine, batch_id: str) -> AskedLines:
     """What one request asks for; its images are not fetched yet.
 
     Raises:
@@ -90,7 +89,7 @@ def lines_asked(line: BatchLine, caller: Caller, batch_id: str) -> AskedLines:
     try:
         if line.url == "/v1/responses":
             asked = ResponseRequest.model_validate(line.body)
-            return response_lines(_unwatched(asked), caller, priority=Priority.BULK, batch_id=batch_id)
+            return response_lines(_unwatched(asked), priority=Priority.BULK, batch_id=batch_id)
         chat = ChatRequest.model_validate(line.body)
         return chat_lines(_unwatched(chat), priority=Priority.BULK, batch_id=batch_id)
     except ValidationError as exc:

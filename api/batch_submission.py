@@ -89,7 +89,7 @@ def submit_requests(batch: Batch, lines: Sequence[FileLine], *, last_try: bool) 
             return lines[-1]
         admission.check_room(connection, holder)
         funds = funds_of(connection, holder)
-    asked = [_asked(batch, holder, line, last_try=last_try) for line in new]
+    asked = [_asked(batch, line, last_try=last_try) for line in new]
     taken, why = _with_room(asked, funds)
     last = lines[-1] if why is None else _line_before(lines, new[len(taken)], why)
     for judged in _judged_together(batch, taken, last_try=last_try):
@@ -113,10 +113,10 @@ def _failed(request: BatchRequest, error: InkqueueError) -> BatchRequest:
     return replace(request, outcome=RequestOutcome.FAILED, error_status=status, error=body)
 
 
-def _asked(batch: Batch, holder: Caller, line: FileLine, *, last_try: bool) -> _Asked:
+def _asked(batch: Batch, line: FileLine, *, last_try: bool) -> _Asked:
     read = read_line(line)
     request = BatchRequest(line=line.number, custom_id=read.custom_id)
-    found = _unless_refused(batch, request, lambda: lines_asked(read, holder, batch.id), last_try=last_try)
+    found = _unless_refused(batch, request, lambda: lines_asked(read, batch.id), last_try=last_try)
     if isinstance(found, BatchRequest):
         return _Asked(request=found, lines=None)
     return _Asked(request=request, lines=found)
@@ -199,7 +199,7 @@ def _few(asked: Sequence[_Asked]) -> Iterator[list[_Asked]]:
 def _judge(batch: Batch, asked: _Asked, *, last_try: bool) -> _Judged:
     if asked.lines is None:
         return _Judged(request=asked.request, job=None)
-    found = _unless_refused(batch, asked.request, asked.lines.job, last_try=last_try)
+    found = _unless_refused(batch, asked.request, partial(asked.lines.job, batch.account_id), last_try=last_try)
     if isinstance(found, BatchRequest):
         return _Judged(request=found, job=None)
     return _Judged(request=asked.request, job=found)

@@ -42,7 +42,9 @@ def create_chat_completion() -> Response:
     once = once_of(request)
     asked = read_json(request, ChatRequest)
     is_there = presence_of(request.environ)
-    prompt = submitted(caller(), once, lambda: chat_lines(asked, priority=priority_of(asked.service_tier)).job())
+    prompt = submitted(
+        caller(), once, lambda: chat_lines(asked, priority=priority_of(asked.service_tier)).job(caller().account_id)
+    )
     if asked.stream:
         with transaction() as connection:
             begun = reading(connection, caller(), prompt.job_id)

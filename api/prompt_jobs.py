@@ -9,7 +9,7 @@ from api.chat_schemas import ChatRequest
 from api.model_choice import chosen_model
 from api.ocr_schemas import FileDocument, OcrRequest
 from api.response_schemas import ResponseRequest
-from api.sent_images import SentImage, from_file, from_url, judged
+from api.sent_images import SentImage, from_url, judged
 from core.accounts import Caller
 from core.errors import MalformedRequest, TooManyImages
 from core.new_jobs import MAX_IMAGES, NewJob
@@ -38,8 +38,11 @@ class AskedLines:
         price = price_list().price(self.model, Mode.LINE, self.priority, beams=self.options.beams)
         return price.line_micro * len(self.images)
 
-    def job(self) -> NewJob:
+    def job(self, account_id: str) -> NewJob:
         """Fetch and judge the images; one line each.
+
+        Args:
+            account_id: Whose job it will be, and whose uploads are read.
 
         Raises:
             InkqueueError: What is wrong with the first bad one; `param` names it.
@@ -50,7 +53,7 @@ class AskedLines:
             priority=self.priority,
             max_lines=1,
             metadata=self.metadata,
-            images=judged(self.images),
+            images=judged(self.images, account_id=account_id),
             reading=self.options,
             batch_id=self.batch_id,
         )
@@ -72,9 +75,7 @@ def chat_lines(request: ChatRequest, *, priority: Priority, batch_id: str | None
     )
 
 
-def response_lines(
-    request: ResponseRequest, caller: Caller, *, priority: Priority, batch_id: str | None = None
-) -> AskedLines:
+def response_lines(request: ResponseRequest, *, priority: Priority, batch_id: str | None = None) -> AskedLines:
     """Judge a request for a response.
 
     Raises:
@@ -85,7 +86,7 @@ def response_lines(
         [
             from_url(part.image_url, param=f"{place}.image_url", key=place)
             if part.image_url is not None
-            else from_file(caller, part.file_id or "", param=f"{place}.file_id", key=place)
+            else SentImage(file_id=part.file_id, param=f"{place}.file_id", key=place)
             for place, part in request.images()
         ],
         priority=priority,
@@ -103,7 +104,7 @@ def ocr_job(request: OcrRequest, caller: Caller) -> NewJob:
     """
     document = request.document
     if isinstance(document, FileDocument):
-        sent = from_file(caller, document.file_id, param="document.file_id", key="document")
+        sent = SentImage(file_id=document.file_id, param="document.file_id", key="document")
     else:
         sent = from_url(document.url, param=f"document.{document.type}", key="document")
     return NewJob(
@@ -112,7 +113,7 @@ def ocr_job(request: OcrRequest, caller: Caller) -> NewJob:
         priority=Priority.INTERACTIVE,
         max_lines=_PAGE_LINES,
         metadata={},
-        images=judged([sent]),
+        images=judged([sent], account_id=caller.account_id),
     )
 
 

@@ -51,7 +51,7 @@ def create_response() -> Response:
     prompt = submitted(
         caller(),
         once,
-        lambda: response_lines(asked, caller(), priority=priority).job(),
+        lambda: response_lines(asked, priority=priority).job(caller().account_id),
         may_come_back=bool(asked.background),
         waits=bool(asked.stream or not asked.background),
     )

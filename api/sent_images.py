@@ -8,9 +8,8 @@ from typing import TypeVar
 
 from api.image_urls import decode_base64, decode_data_url
 from api.remote_images import fetch_images
-from core import files
-from core.accounts import Caller
-from core.errors import ImageTooLarge, InkqueueError
+from api.stored_images import take_images
+from core.errors import InkqueueError
 from core.images import inspect_image
 from core.new_jobs import NewImage
 from core.settings import settings
@@ -28,18 +27,8 @@ class SentImage:
     data: bytes = b""
     #: An http(s) address; then there is no data.
     url: str | None = None
-    #: Takes the data out of the storage, where it was uploaded before.
-    stored: Callable[[], bytes] | None = None
-
-    def bytes_here(self) -> bytes:
-        """The data of an image that has no address.
-
-        Raises:
-            NotFound: It was not uploaded, or not by this account.
-            ImageTooLarge: It is larger than an image may be.
-            Unavailable: The storage does not answer.
-        """
-        return self.data if self.stored is None else _naming(self.param, self.stored)
+    #: The id of an image that was uploaded before; then there is none either.
+    file_id: str | None = None
 
 
 def from_base64(text: str, *, param: str, key: str | None = None) -> SentImage:
@@ -62,31 +51,28 @@ def from_url(url: str, *, param: str, key: str | None = None) -> SentImage:
     return SentImage(param=param, key=key, data=_naming(param, lambda: decode_data_url(url)))
 
 
-def from_file(caller: Caller, file_id: str, *, param: str, key: str | None = None) -> SentImage:
-    """An image that was uploaded before, to `/v1/files`; whether it was is seen when it is judged."""
-    return SentImage(param=param, key=key, stored=lambda: files.image_of(caller, file_id))
+def judged(images: Sequence[SentImage], *, account_id: str) -> list[NewImage]:
+    """Judge images by their headers: those that are here, then those in the storage, then those that others serve.
 
+    What takes longer is begun when nothing else is wrong.
 
-def judged(images: Sequence[SentImage]) -> list[NewImage]:
-    """Judge images by their headers; what has to be fetched is fetched last, when nothing else is wrong.
+    Args:
+        images: As they were sent.
+        account_id: Whose uploads they may be.
 
     Raises:
-        InkqueueError: What is wrong with the first bad one, by its own class; `param` names it.
+        InkqueueError: What is wrong with the first bad one, in that order, by its own class; `param` names it.
     """
-    here: dict[int, NewImage] = {}
-    room_bytes = settings().max_request_bytes
-    for index, image in enumerate(images):
-        if image.url is None:
-            here[index] = _judged(image, image.bytes_here())
-            # A short request can name many large files.
-            room_bytes -= len(here[index].data)
-            if room_bytes < 0:
-                raise ImageTooLarge("the images are together larger than a request may be", param=image.param)
-    fetched = fetch_images({str(image.param): image.url for image in images if image.url is not None})
-    return [
-        here[index] if image.url is None else _judged(image, fetched[str(image.param)])
-        for index, image in enumerate(images)
-    ]
+    sent = {str(image.param): image for image in images}
+    data = {name: image.data for name, image in sent.items() if image.file_id is None and image.url is None}
+    new = {name: _judged(sent[name], each) for name, each in data.items()}
+    uploads = {name: image.file_id for name, image in sent.items() if image.file_id is not None}
+    room_bytes = settings().max_request_bytes - sum(map(len, data.values()))
+    stored = take_images(account_id, uploads, room_bytes=room_bytes)
+    new |= {name: _judged(sent[name], each) for name, each in stored.items()}
+    fetched = fetch_images({name: image.url for name, image in sent.items() if image.url is not None})
+    new |= {name: _judged(sent[name], each) for name, each in fetched.items()}
+    return [new[name] for name in sent]
 
 
 def _judged(image: SentImage, data: bytes) -> NewImage:

@@ -14,7 +14,7 @@ from api.json_bodies import read_json, whole_body
 from api.model_choice import chosen_model
 from api.problems import malformed
 from api.request_schemas import ImageSource, JobOptions, JobSubmission
-from api.sent_images import SentImage, from_base64, from_file, from_url, judged
+from api.sent_images import SentImage, from_base64, from_url, judged
 from core.errors import (
     MalformedRequest,
     ModeNotAvailable,
@@ -65,7 +65,7 @@ def read_submission(request: Request) -> NewJob:
         priority=Priority[options.priority.upper()],
         max_lines=options.max_lines,
         metadata=options.metadata,
-        images=judged(sent),
+        images=judged(sent, account_id=caller().account_id),
         webhook=webhook,
         deadline_s=options.deadline_s,
         reading=ReadingOptions(beams=options.beams),
@@ -105,7 +105,7 @@ def _source(place: str, image: ImageSource) -> SentImage:
     if image.base64 is not None:
         return from_base64(image.base64, param=f"{place}.base64", key=image.key)
     if image.file_id is not None:
-        return from_file(caller(), image.file_id, param=f"{place}.file_id", key=image.key)
+        return SentImage(file_id=image.file_id, param=f"{place}.file_id", key=image.key)
     assert image.url is not None
     return from_url(image.url, param=f"{place}.url", key=image.key)
 

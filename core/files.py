@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, ins
 from core import admission
 from core.accounts import Caller
 from core.batch_tables import FileRow
-from core.database import transaction
-from core.errors import ImageTooLarge, NotFound, Unavailable
+from core.database import looking, transaction
+from core.errors import NotFound, Unavailable
 from core.ids import made_at, new_id
 from core.settings import settings
 from core.storage import image_store
@@ -158,19 +158,13 @@ def content(file_id: str, *, from_byte: int = 0) -> Iterator[bytes]:
     return image_store(settings()).stream(_key(file_id), from_byte=from_byte)
 
 
-def image_of(caller: Caller, file_id: str) -> bytes:
-    """The bytes of one of the caller's files that is to be read as an image.
-
-    Raises:
-        NotFound: The account has no such file.
-        ImageTooLarge: It is larger than an image may be.
-        Unavailable: The storage does not answer.
-    """
-    with transaction() as connection:
-        found = find(connection, caller.account_id, file_id)
-    if found.size_bytes > settings().max_image_bytes:
-        raise ImageTooLarge(f"the image is larger than {settings().max_image_bytes:,} bytes")
-    return b"".join(content(file_id))
+def sizes(account_id: str, file_ids: Collection[str]) -> dict[str, int]:
+    """How many bytes each of these files has, those left out that are not the account's."""
+    with looking() as connection:
+        rows = connection.execute(
+            select(FileRow.id, FileRow.size_bytes).where(FileRow.account_id == account_id, FileRow.id.in_(file_ids))
+        )
+        return {row.id: row.size_bytes for row in rows}
 
 
 def remove(caller: Caller, file_id: str) -> None:

@@ -75,11 +75,11 @@ def test_a_request_that_meets_a_defect_fails_alone_after_three_tries(
 ) -> None:
     original, tries = AskedLines.job, []
 
-    def job(asked: AskedLines) -> NewJob:
+    def job(asked: AskedLines, account_id: str) -> NewJob:
         if asked.metadata:
             tries.append(asked)
             raise ZeroDivisionError
-        return original(asked)
+        return original(asked, account_id)
 
     monkeypatch.setattr(prompt_jobs.AskedLines, "job", job)
     with worker_of(FakeRecognizer(rows=16)) as transcription, pumped(transcription), working():

