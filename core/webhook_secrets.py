@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from core import signing
+from core.errors import Unavailable
 from core.webhook_tables import WebhookSecretRow
 
 #: How long both secrets sign after a rotation, if nothing else is said.
@@ -70,5 +72,9 @@ def secrets_in_use(connection: Connection, owner_id: str) -> list[str]:
     ).one_or_none()
     if row is None:
         return [ensure_secret(connection, owner_id)]
-    sealed = [row.sealed, row.previous] if row.previous and row.overlaps else [row.sealed]
-    return [signing.unseal(each) for each in sealed]
+    in_use = [signing.unseal(row.sealed)]
+    if row.previous and row.overlaps:
+        # Sealed under a secret key that the operator has changed since, it is lost, and its receivers have the new one.
+        with suppress(Unavailable):
+            in_use.append(signing.unseal(row.previous))
+    return in_use

@@ -13,6 +13,7 @@ from core import accounts
 from core.accounts import KeyTerms, Scope
 from core.database import transaction
 from core.settings import settings
+from core.webhook_secrets import secrets_in_use
 from tests.domain import new_key, png, rows
 from tests.receiver import receiving, status
 from tests.waiting import wait_until
@@ -77,6 +78,19 @@ def test_a_secret_is_replaced(http: FlaskClient, body: dict[str, object]) -> Non
     endpoint = made(http)
     path = f"/v1/webhook_endpoints/{endpoint['id']}/rotate_secret"
     assert http.post(path, **body).get_json()["secret"] != endpoint["secret"]
+
+
+def test_a_secret_under_a_lost_key_is_replaced_while_the_old_one_overlaps(
+    http: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    http.get("/v1/webhook_secret")
+    (account_id,) = rows("SELECT id FROM accounts")[0]
+    monkeypatch.setenv("INKQUEUE_SECRET_KEY", "another secret key of the operator's")
+    settings.cache_clear()
+    assert error_of(http.get("/v1/webhook_secret"))[:2] == (503, "unavailable")
+    secret = http.post("/v1/webhook_secret/rotate_secret", json={}).get_json()["secret"]
+    with transaction() as connection:
+        assert secrets_in_use(connection, str(account_id)) == [secret]
 
 
 @pytest.mark.parametrize(
