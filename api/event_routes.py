@@ -11,6 +11,7 @@ from pydantic import Field
 from api.auth import authenticate, caller
 from api.event_responses import EVENT_STREAM, event_response
 from api.event_stream import open_stream
+from api.own_ids import resolve_own_id
 from api.problems import ERROR_RESPONSES
 from api.request_fields import Sent
 from api.request_schemas import JobPath
@@ -27,6 +28,7 @@ event_routes = APIBlueprint(
     abp_responses=ERROR_RESPONSES,
 )
 event_routes.before_request(authenticate)
+event_routes.before_request(resolve_own_id)
 
 
 class EventQuery(Sent):

@@ -12,14 +12,15 @@ from pydantic import BaseModel
 from api.auth import authenticate, caller
 from api.credit_schemas import DryRunQuery, QuoteBody, ReceiptBody
 from api.idempotency import once_by_id, once_of, take_once
+from api.own_ids import resolve_own_id
 from api.preferences import preferred_wait_s
 from api.problems import ERROR_RESPONSES
 from api.rate_limits import count_lines
-from api.request_schemas import OWN_ID, ImagePageQuery, JobPageQuery, JobPath, OwnIdPath, TranscriptQuery, WaitQuery
+from api.request_schemas import ImagePageQuery, JobPageQuery, JobPath, OwnIdPath, TranscriptQuery, WaitQuery
 from api.schemas import DeletedBody, ImageBody, ImageListBody, JobBody, JobListBody
 from api.submission import read_submission
 from api.waiting import job_waits
-from core import idempotency, jobs, new_jobs
+from core import jobs, new_jobs
 from core.database import looking, transaction
 from core.idempotency import Earlier, Once
 from core.job_lists import JobFilter, list_jobs
@@ -41,18 +42,7 @@ job_routes = APIBlueprint(
     abp_responses=ERROR_RESPONSES,
 )
 job_routes.before_request(authenticate)
-
-
-@job_routes.before_request
-def _resolve_own_id() -> None:
-    """Put the job's id in the place of one that its caller gave it."""
-    named = (request.view_args or {}).get("job_id", "")
-    if request.method != "PUT" and OWN_ID.fullmatch(named):
-        with looking() as connection:
-            job_id = idempotency.job_of_own_id(connection, caller().account_id, named)
-        if job_id is not None:
-            request.view_args = (request.view_args or {}) | {"job_id": job_id}
-
+job_routes.before_request(resolve_own_id)
 
 _TRANSCRIPT_FORMS = {"text/plain": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}}
 #: Seconds after which a look at a job that has not ended is worth it.

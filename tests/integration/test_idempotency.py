@@ -173,6 +173,7 @@ def test_a_job_under_an_id_of_ones_own_is_made_once_and_found_by_it(http: FlaskC
     assert (first.status_code, again.headers["Idempotent-Replayed"]) == (202, "true")
     assert first.get_json()["id"] == again.get_json()["id"] == http.get("/v1/jobs/box-12.3").get_json()["id"]
     assert http.post("/v1/jobs/box-12.3/cancel").get_json()["status"] == "canceled"
+    assert b"event: done" in http.get("/v1/jobs/box-12.3/events").data
     other = http.put("/v1/jobs/box-12.3", data=png(41), content_type="image/png")
     assert code(other) == (422, "idempotency_conflict")
 
