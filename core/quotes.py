@@ -8,9 +8,9 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, func, select
 
-from core import credits
 from core.accounts import Caller
 from core.claims import count_ahead
+from core.funds import funds_of
 from core.images import ImageHeader
 from core.job_tables import ImageRow
 from core.prices import Price, held_lines, price_list
@@ -35,6 +35,7 @@ class Quote:
     lines_exact: bool
     price: Price
     held_micro: int
+    #: What the caller's key can spend: of its account's credits, and of its own cap.
     available_micro: int
     #: Seconds until its first image is read; None while nothing was read lately.
     queue_s: float | None
@@ -69,7 +70,7 @@ def quote(
         lines_exact=mode is Mode.LINE,
         price=price,
         held_micro=price.line_micro * held_lines(mode, images=len(headers), max_lines=max_lines),
-        available_micro=credits.credit(connection, caller.account_id).available_micro,
+        available_micro=funds_of(connection, caller).available_micro,
         queue_s=_queue_s(connection, model, priority),
     )
 

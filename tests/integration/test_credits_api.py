@@ -7,6 +7,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from core import claims, outcomes
+from core.accounts import KeyTerms
 from tests.domain import MODEL, new_key, png, read, rows
 
 PICTURE = png()
@@ -39,6 +40,14 @@ def test_a_dry_run_prices_a_job_and_queues_nothing(http: FlaskClient) -> None:
     assert (answer.status_code, quote["lines"], quote["lines_exact"], quote["credits"]) == (200, 1, True, 1)
     assert (quote["affordable"], quote["available"], quote["queue_seconds"]) == (True, 1000, 0)
     assert rows("SELECT count(*) FROM jobs") == [(0,)]
+
+
+def test_a_dry_run_heeds_the_cap_of_its_key(http: FlaskClient) -> None:
+    key = new_key("archive", KeyTerms(monthly_cap_micro=500_000))
+    quote = http.post(
+        "/v1/jobs?dry_run=1", data=PICTURE, content_type="image/png", headers={"Authorization": f"Bearer {key}"}
+    ).get_json()
+    assert (quote["credits"], quote["available"], quote["affordable"]) == (1, 0.5, False)
 
 
 def test_a_dry_run_of_a_raw_image_keeps_its_options(http: FlaskClient) -> None:
