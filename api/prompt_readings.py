@@ -157,9 +157,10 @@ def read_growing(prompt: Prompt, is_there: Callable[[], bool]) -> Generator[str 
 class _Wait:
     """One request's place among those who wait."""
 
-    def __init__(self, watch: Watch, is_there: Callable[[], bool]) -> None:
+    def __init__(self, watch: Watch, is_there: Callable[[], bool], *, may_come_back: bool) -> None:
         self._watch = watch
         self._is_there = is_there
+        self._may_come_back = may_come_back
         self._ends_at = time.monotonic() + _LONGEST_WAIT_S
         self._looked_at = time.monotonic()
 
@@ -187,7 +188,8 @@ class _Wait:
         if self._watch.over:
             raise Unavailable("the service is about to end; send the request again")
         if time.monotonic() > self._ends_at:
-            raise Unavailable(f"it was not read within {_LONGEST_WAIT_S:.0f} s, and was given up, free")
+            end = "goes on: ask for it again the same way" if self._may_come_back else "was given up, free"
+            raise Unavailable(f"it was not read within {_LONGEST_WAIT_S:.0f} s, and {end}")
 
 
 @contextmanager
@@ -197,7 +199,7 @@ def _waiting(prompt: Prompt, is_there: Callable[[], bool]) -> Iterator[_Wait]:
         with job_waits().watching(prompt.caller, prompt.job_id) as watch:
             if not watch.admitted:
                 raise _too_many_wait()
-            yield _Wait(watch, is_there)
+            yield _Wait(watch, is_there, may_come_back=prompt.may_come_back)
     except BaseException:
         if not prompt.may_come_back:
             with suppress(AlreadyFinished, NotFound, Gone):

@@ -258,6 +258,18 @@ def test_a_request_that_has_no_place_to_wait_is_not_submitted(
     assert rows("SELECT id FROM jobs") == []
 
 
+def test_what_is_not_read_in_time_is_given_up_unless_its_client_can_come_back(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.prompt_readings._LONGEST_WAIT_S", 0.0)
+    ask_once = client.with_options(max_retries=0).chat.completions.create
+    for headers, end, status in (({}, "given up, free", "canceled"), ({"Idempotency-Key": "a"}, "goes on", "queued")):
+        with pytest.raises(openai.InternalServerError, match=end) as refused:
+            ask_once(model=MODEL, messages=messages(image()), extra_headers=headers)
+        assert refused.value.status_code == 503
+        assert rows("SELECT status FROM jobs ORDER BY id DESC LIMIT 1") == [(status,)]
+
+
 def test_a_stream_tells_the_text_while_it_is_read(client: openai.OpenAI, brake: Brake) -> None:
     stream = client.chat.completions.create(
         model=MODEL, messages=messages(image()), stream=True, stream_options={"include_usage": True}
