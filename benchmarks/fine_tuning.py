@@ -54,7 +54,7 @@ def main(
     ),
     model: Annotated[str, typer.Option(help="Checkpoint folder or hub id.")] = "models/trocr-tiny",
     hands: Annotated[int, typer.Option(min=1, help="How many forms, those with the most lines first.")] = 6,
-    minutes: Annotated[float, typer.Option(min=0.05, help="Of each fine-tune.")] = 2.0,
+    minutes: Annotated[float, typer.Option(min=0.05, help="Of each fine-tune; its lines may end it before.")] = 60.0,
     processes: Annotated[
         int, typer.Option(min=1, help="CPU processes of each fine-tune; by default one a core, and 1 on a GPU.")
     ] = 1 if torch.cuda.is_available() else os.cpu_count() or 1,

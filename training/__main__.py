@@ -49,6 +49,13 @@ def main(
         float,
         typer.Option(min=0.01, help="Minutes to train for, evaluation included; a fine-tune evaluates thrice more."),
     ] = 60.0,
+    most_views: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="It ends before, when each line was learnt from so often; 400 for a checkpoint, else 0: never.",
+        ),
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Highest learning rate; 1e-3 for a new model, 4e-5 for a checkpoint.")
     ] = None,
@@ -101,6 +108,7 @@ def main(
         texts=tuple(texts or ()),
         synthetic_lines=synthetic_lines,
         minutes=minutes,
+        most_views=most_views,
         learning_rate=learning_rate,
         ctc_weight=ctc_weight,
         real_share=real_share,

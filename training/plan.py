@@ -12,6 +12,8 @@ class TrainingPlan:
     seed: int
     #: The run ends after this many minutes of training, evaluation included; a fine-tune then tries three averages.
     minutes: float
+    #: It ends before, when each real line was learnt from so many times, in the mean; 0: however often.
+    most_views: int
     #: Highest learning rate of AdamW.
     learning_rate: float
     #: Optimizer steps until that rate is reached.
@@ -37,12 +39,22 @@ class TrainingPlan:
     #: Evaluations without a better CER after which the run ends.
     patience: int
 
+    def most_lines(self, real_lines: int, *, draws: bool) -> float:
+        """Give the lines after which the run ends.
+
+        Args:
+            real_lines: Those that it learns from.
+            draws: Whether it learns from synthetic lines beside them.
+        """
+        share = self.real_share if draws else 1.0
+        return self.most_views * real_lines / share if self.most_views and share else math.inf
+
     def rate_at(self, step: int, spent: float) -> float:
         """Give the learning rate: a warm-up, a plateau, and a linear descent over the last third.
 
         Args:
             step: Optimizer steps since the run began.
-            spent: Share of the run's minutes that is used, in [0, 1].
+            spent: Share of the run that is over, in [0, 1].
         """
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
         return self.learning_rate * warm * min(1.0, max(0.02, (1.0 - spent) * 3.0))

@@ -15,13 +15,13 @@ def showing_progress(plan: TrainingPlan, *, shown: bool) -> Iterator[Callable[[P
     """Show minutes, lines and losses as they change, and a line for each evaluation."""
     columns = (BarColumn(), TextColumn("{task.fields[minutes]}"), TextColumn("{task.description}"), TimeElapsedColumn())
     with Bar(*columns, disable=not shown) as bar:
-        task = bar.add_task("loading", total=plan.minutes, minutes="")
+        task = bar.add_task("loading", total=1.0, minutes="")
 
         def report(progress: Progress) -> None:
             state = progress.state
             bar.update(
                 task,
-                completed=min(state.minutes, plan.minutes),
+                completed=progress.spent,
                 minutes=f"{state.minutes:.1f}/{plan.minutes:g} min",
                 description=f"{state.lines} lines, CE {progress.cross_entropy:.2f}, CTC {progress.ctc:.2f}",
             )

@@ -134,6 +134,7 @@ def _train_rank(request: RunRequest, start_folder: Path | None, lines: Lines, ra
         BatchMaker(pool, labels, start.frame, line_format, column_px=reader.column_px),
         Evaluator(lines.held_back, start.processor, labels, max_height_px=height_px),
         plan,
+        most_lines=plan.most_lines(len(lines.train), draws=synthetic is not None),
         state_folder=request.state_folder,
         rank=rank,
         device=device,

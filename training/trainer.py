@@ -20,6 +20,8 @@ from training.plan import TrainingPlan
 from training.processes import mean, process_count
 
 _SMOOTHING = 0.98
+#: Share of a run after which it is evaluated at the latest: one that its lines end may last no more than minutes.
+_LONGEST_UNSEEN = 0.1
 #: Shares of the start that are tried in the end.
 _START_SHARES = (0.25, 0.5, 0.75)
 #: CER of one line may differ so much by chance. Chosen below what was measured: between the bundled model's weights
@@ -35,6 +37,8 @@ class Progress:
     #: Smoothed losses per token, nats.
     cross_entropy: float
     ctc: float
+    #: Share of the run that is over, in [0, 1].
+    spent: float
     #: The evaluation that was just made, or None.
     rates: ErrorRates | None
 
@@ -49,6 +53,7 @@ class Trainer:
         evaluator: Evaluator,
         plan: TrainingPlan,
         *,
+        most_lines: float,
         state_folder: Path,
         rank: int,
         device: torch.device,
@@ -61,6 +66,7 @@ class Trainer:
             maker: Where batches come from.
             evaluator: Validation lines.
             plan: The settings.
+            most_lines: The run ends when it has learnt from so many.
             state_folder: Where checkpoints are kept.
             rank: 0 evaluates and writes; others only learn.
             device: Where to compute.
@@ -75,6 +81,7 @@ class Trainer:
         self._maker = maker
         self._evaluator = evaluator
         self._plan = plan
+        self._most_lines = most_lines
         self._folder = state_folder
         self._rank = rank
         self._device = device
@@ -93,7 +100,7 @@ class Trainer:
     def run(self, report: Callable[[Progress], None]) -> None:
         """Learn, and leave the reader with averaged weights, float32: the last, unless earlier ones read better."""
         session_start, minutes_before = time.monotonic(), self.state.minutes
-        evaluated_at = self.state.minutes
+        evaluated_at, evaluated_spent = self.state.minutes, self._spent
         smooth = np.zeros(2)
         self._reader.train()
         for batch in self._batches():
@@ -102,10 +109,11 @@ class Trainer:
             now = np.array([losses.cross_entropy.item(), losses.ctc.item()])
             smooth = smooth * _SMOOTHING + now * (1 - _SMOOTHING) if smooth.any() else now
             rates = None
-            over = self._agreed(self.state.minutes >= self._plan.minutes)
-            if over or self._agreed(self.state.minutes - evaluated_at >= self._plan.evaluate_minutes):
+            over = self._agreed(self._spent >= 1.0)
+            due = self.state.minutes - evaluated_at >= self._plan.evaluate_minutes
+            if over or self._agreed(due or self._spent - evaluated_spent >= _LONGEST_UNSEEN):
                 rates = self._evaluate()
-                evaluated_at = self.state.minutes
+                evaluated_at, evaluated_spent = self.state.minutes, self._spent
                 over = over or self._agreed(self.state.evaluations_since_lowest >= self._plan.patience)
             report(self._progress(smooth, rates))
             if over:
@@ -115,7 +123,12 @@ class Trainer:
         self._keeper.compute_with(final)
 
     def _progress(self, losses: npt.NDArray[np.float64], rates: ErrorRates | None) -> Progress:
-        return Progress(state=self.state, cross_entropy=losses[0], ctc=losses[1], rates=rates)
+        return Progress(state=self.state, cross_entropy=losses[0], ctc=losses[1], spent=self._spent, rates=rates)
+
+    @property
+    def _spent(self) -> float:
+        """Share of the run that is over, in [0, 1]: of its minutes or of its lines, whichever is more."""
+        return min(1.0, max(self.state.minutes / self._plan.minutes, self.state.lines / self._most_lines))
 
     def _batches(self) -> Iterator[Batch]:
         """Make batches without end; a resumed run draws other lines than those it has learnt from."""
@@ -132,8 +145,7 @@ class Trainer:
         losses = self._reader.losses(batch, corruption=self._plan.corruption)
         losses.total.backward()  # type: ignore[no-untyped-call]
         gradient = mean(self._keeper.flat_gradient())
-        spent = min(1.0, self.state.minutes / self._plan.minutes)
-        rate = self._plan.rate_at(self.state.steps, spent)
+        rate = self._plan.rate_at(self.state.steps, self._spent)
         self._keeper.step(gradient, learning_rate=rate, steps_done=self.state.steps)
         self.state.steps += 1
         self.state.lines += len(batch.tokens) * process_count()

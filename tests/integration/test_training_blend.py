@@ -31,6 +31,7 @@ class _Judge:
 _PLAN = TrainingPlan(
     seed=7,
     minutes=1,
+    most_views=0,
     learning_rate=1.0,
     warmup_steps=1,
     batch_tokens=100,
@@ -62,6 +63,7 @@ def _trainer(folder: Path, reader: HybridReader, judge: object, *, fine_tunes: b
         maker=None,  # type: ignore[arg-type]  # nothing is learnt here
         evaluator=judge,  # type: ignore[arg-type]
         plan=_PLAN,
+        most_lines=float("inf"),
         state_folder=folder,
         rank=0,
         device=torch.device("cpu"),

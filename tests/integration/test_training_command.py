@@ -1,6 +1,7 @@
 """The whole command on a handful of lines: from scratch, resumed, and from a checkpoint of another shape."""
 
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -84,6 +85,16 @@ def test_a_new_model_is_trained_resumed_and_loaded(tmp_path: Path, lines: Path) 
     assert second["steps"] > first["steps"] > 0
     assert len(_read(out, lines)) >= 2
     assert "SHA-256 over the training lines" in (out / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_run_ends_when_it_has_learnt_from_each_line_so_often(tmp_path: Path, lines: Path) -> None:
+    output = _train(tmp_path / "model", lines, "--minutes", "60", "--evaluate-minutes", "60", "--most-views", "9")
+    state = torch.load(tmp_path / "model.state" / "state.pt", weights_only=True)["state"]
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    corpus = re.search(r"\| (\d+) \| \d+ \|", card)
+    assert corpus
+    assert 0 <= state["lines"] - 9 * int(corpus[1]) < 12
+    assert output.count("CER") > 5
 
 
 def test_a_model_of_this_command_learns_on_from_the_words_of_its_lines(

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -7,6 +8,7 @@ from training.plan import TrainingPlan
 _PLAN = TrainingPlan(
     seed=7,
     minutes=60,
+    most_views=400,
     learning_rate=1.0,
     warmup_steps=10,
     batch_tokens=100,
@@ -34,6 +36,22 @@ _PLAN = TrainingPlan(
 )
 def test_the_learning_rate_rises_stays_and_falls(step: int, spent: float, rate: float) -> None:
     assert _PLAN.rate_at(step, spent) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("most_views", "real_share", "draws", "most_lines"),
+    [
+        (400, 0.5, False, 8000),  # 400 * 20
+        (400, 0.5, True, 16_000),  # half of all lines are real
+        (400, 0.0, True, math.inf),
+        (0, 0.5, False, math.inf),
+    ],
+)
+def test_a_run_ends_when_its_real_lines_were_learnt_from_so_often(
+    most_views: int, real_share: float, draws: bool, most_lines: float
+) -> None:
+    plan = replace(_PLAN, most_views=most_views, real_share=real_share)
+    assert plan.most_lines(20, draws=draws) == most_lines
 
 
 @pytest.mark.parametrize(

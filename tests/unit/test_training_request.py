@@ -21,6 +21,7 @@ _REQUEST = RunRequest(
     texts=(),
     synthetic_lines=1,
     minutes=1.0,
+    most_views=None,
     learning_rate=None,
     ctc_weight=None,
     real_share=1.0,
@@ -91,14 +92,17 @@ def test_a_new_model_learns_fast_and_from_short_lines_first(tmp_path: Path) -> N
     new, tuned = _REQUEST.plan(None), _REQUEST.plan(tmp_path)
     assert (new.learning_rate, tuned.learning_rate) == (1e-3, 4e-5)
     assert (new.short_lines, tuned.short_lines) == (60_000, 0)
+    assert (new.most_views, tuned.most_views) == (0, 400)
     assert (new.augmentation, tuned.augmentation) == (0.4, 0.7)
 
 
 def test_what_is_asked_for_goes_before_what_is_usual(tmp_path: Path) -> None:
-    asked = replace(_REQUEST, learning_rate=0.5, augmentation=0.0, batch_tokens=7, short_lines=0, ctc_weight=0.1)
+    asked = replace(
+        _REQUEST, learning_rate=0.5, augmentation=0.0, batch_tokens=7, short_lines=0, ctc_weight=0.1, most_views=9
+    )
     for plan in (asked.plan(None), asked.plan(tmp_path)):
         assert (plan.learning_rate, plan.augmentation, plan.batch_tokens) == (0.5, 0.0, 7)
-        assert (plan.short_lines, plan.ctc_weight) == (0, 0.1)
+        assert (plan.short_lines, plan.ctc_weight, plan.most_views) == (0, 0.1, 9)
 
 
 @pytest.mark.parametrize(
