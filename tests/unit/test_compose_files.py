@@ -52,6 +52,12 @@ def test_every_container_is_contained(name: str) -> None:
         assert not what.get("privileged"), service
 
 
+@pytest.mark.parametrize("name", [BASE, "compose.observability.yml"])
+def test_no_log_grows_for_ever(name: str) -> None:
+    for service, what in services(name).items():
+        assert what["logging"]["options"].keys() == {"max-size", "max-file"}, service
+
+
 def test_each_gpu_has_one_worker_with_cuda() -> None:
     workers = {name: what for name, what in services("compose.gpu.yml").items() if name.startswith("worker")}
     assert [what["image"] for what in workers.values()] == ["inkqueue-worker:cuda"] * len(workers)
