@@ -49,7 +49,8 @@ _DUE = text(
     FROM receivers
     CROSS JOIN LATERAL (
         SELECT count(*) AS requests FROM webhook_deliveries
-        WHERE status = 'pending' AND target = receivers.target AND claimed_until > now()) busy
+        WHERE target = receivers.target AND claimed_until IS NOT NULL AND claimed_until > now()
+          AND status = 'pending') busy
     CROSS JOIN LATERAL (
         SELECT d.id, d.due_at, row_number() OVER (ORDER BY d.due_at, d.id) AS place FROM (
             SELECT id, due_at FROM webhook_deliveries one

@@ -17,6 +17,7 @@ from core.ids import new_id
 from core.origin import Origin
 from core.settings import settings
 from core.webhook_events import EventType
+from core.webhook_schedule import overdue_after
 from core.webhook_tables import WebhookAttemptRow, WebhookDeliveryRow, WebhookEndpointRow
 
 #: Attempts that a delivery is shown with, the latest ones.
@@ -135,9 +136,13 @@ def resend(connection: Connection, caller: Caller, delivery_id: str) -> Delivery
 
 
 def replay(connection: Connection, caller: Caller, *, since: datetime, endpoint_id: str | None) -> int:
-    """Send all deliveries again that failed and whose event happened since; return how many."""
+    """Send all deliveries again that failed and whose event happened since, but to disabled endpoints; how many."""
     failed = DeliveryFilter(status=DeliveryStatus.FAILED, endpoint_id=endpoint_id, since=since)
-    return _send_again(connection, [WebhookDeliveryRow.account_id == caller.account_id, *failed.conditions()])
+    disabled = exists().where(
+        WebhookEndpointRow.id == WebhookDeliveryRow.endpoint_id, WebhookEndpointRow.disabled_at.is_not(None)
+    )
+    own = WebhookDeliveryRow.account_id == caller.account_id
+    return _send_again(connection, [own, ~disabled, *failed.conditions()])
 
 
 def ping(connection: Connection, caller: Caller, *, endpoint_id: str, url: str) -> Delivery:
@@ -180,14 +185,35 @@ def forget_job(connection: Connection, job_id: str) -> None:
     )
 
 
-def delete_old(connection: Connection) -> None:
-    """Delete deliveries that ended longer ago than the log goes back."""
+def delete_old(connection: Connection) -> int:
+    """Delete deliveries that ended longer ago than the log goes back, some at a time; how many."""
     old = (
         select(WebhookDeliveryRow.id)
         .where(WebhookDeliveryRow.ended_at < func.now() - timedelta(days=settings().webhook_log_days))
         .limit(_MOST_A_ROUND)
     )
-    connection.execute(delete(WebhookDeliveryRow).where(WebhookDeliveryRow.id.in_(old.scalar_subquery())))
+    deleted = connection.execute(delete(WebhookDeliveryRow).where(WebhookDeliveryRow.id.in_(old.scalar_subquery())))
+    return deleted.rowcount
+
+
+def give_up_overdue(connection: Connection) -> int:
+    """Give up deliveries that have waited for their turn too long, some at a time; how many."""
+    overdue = (
+        select(WebhookDeliveryRow.id)
+        .where(
+            WebhookDeliveryRow.status == DeliveryStatus.PENDING,
+            WebhookDeliveryRow.due_at < func.now() - overdue_after(settings().webhook_schedule_scale),
+            or_(WebhookDeliveryRow.claimed_until.is_(None), WebhookDeliveryRow.claimed_until <= func.now()),
+        )
+        .limit(_MOST_A_ROUND)
+        .with_for_update(skip_locked=True)
+    )
+    given_up = connection.execute(
+        update(WebhookDeliveryRow)
+        .where(WebhookDeliveryRow.id.in_(overdue.scalar_subquery()))
+        .values(status=DeliveryStatus.FAILED, ended_at=func.now(), claimed_until=None)
+    )
+    return given_up.rowcount
 
 
 def _send_again(connection: Connection, conditions: Sequence[ColumnElement[bool]]) -> int:

@@ -14,6 +14,8 @@ JITTER = 0.2
 _MOST_RETRY_AFTER_S = 24 * 3600
 #: An endpoint none of whose attempts succeeded for so long is disabled.
 _DEAD_AFTER = timedelta(days=5)
+#: A delivery whose time came so long ago is given up: its receiver takes fewer than come, and would never catch up.
+_OVERDUE_AFTER = timedelta(days=3)
 
 
 def next_delay(failures: int, *, scale: float, retry_after_s: float = 0, draw: float | None = None) -> timedelta | None:
@@ -29,6 +31,11 @@ def next_delay(failures: int, *, scale: float, retry_after_s: float = 0, draw: f
         return None
     jitter = 1 + JITTER * (random.random() if draw is None else draw)
     return timedelta(seconds=max(DELAYS_S[failures - 1] * scale * jitter, min(retry_after_s, _MOST_RETRY_AFTER_S)))
+
+
+def overdue_after(scale: float) -> timedelta:
+    """How long a delivery waits for its turn before it is given up."""
+    return _OVERDUE_AFTER * scale
 
 
 def dead_after(scale: float) -> timedelta:

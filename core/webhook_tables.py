@@ -50,6 +50,9 @@ class WebhookDeliveryRow(Base):
     __table_args__ = (
         Index("webhook_deliveries_of_account", "account_id", "id"),
         Index("webhook_deliveries_due", "target", "due_at", postgresql_where=text("status = 'pending'")),
+        Index("webhook_deliveries_overdue", "due_at", postgresql_where=text("status = 'pending'")),
+        Index("webhook_deliveries_claimed", "target", postgresql_where=text("claimed_until IS NOT NULL")),
+        Index("webhook_deliveries_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
         Index(
             "webhook_deliveries_once_an_event",
             "job_id",

@@ -163,8 +163,10 @@ def test_failed_deliveries_are_listed_and_replayed(http: FlaskClient) -> None:
         http.post(f"/v1/webhook_deliveries/{sent['id']}/resend")
         wait_until(lambda: len(receiver.requests) == 2)
         wait_until(lambda: http.get("/v1/webhook_deliveries", query_string=failed).get_json()["data"])
-        since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
-        assert http.post("/v1/webhook_deliveries/replay", json={"since": since}).get_json()["count"] == 1
+        since = {"since": (datetime.now(UTC) - timedelta(hours=1)).isoformat()}
+        assert http.post("/v1/webhook_deliveries/replay", json=since).get_json()["count"] == 0
+        http.patch(path, json={"enabled": True})
+        assert http.post("/v1/webhook_deliveries/replay", json=since).get_json()["count"] == 1
         wait_until(lambda: http.get(f"/v1/webhook_deliveries/{sent['id']}").get_json()["status"] == "delivered")
     assert {request.webhook_id for request in receiver.requests} == {sent["webhook_id"]}
 
