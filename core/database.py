@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -13,11 +13,23 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction
-from sqlalchemy import CollectionAggregate, Connection, Engine, String, any_, bindparam, create_engine, event, text
+from sqlalchemy import (
+    CollectionAggregate,
+    Connection,
+    Engine,
+    String,
+    any_,
+    bindparam,
+    create_engine,
+    event,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from core.errors import Unavailable
@@ -33,6 +45,8 @@ _PASSING = (IdleInTransactionSessionTimeout, ReadOnlySqlTransaction)
 #: Over TCP, a server that vanished without a word is given up after some 10 s.
 _SILENT_SERVER = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
+#: Ids that one statement asks for: there may be millions.
+_IDS_A_STATEMENT = 10_000
 #: A connection that was used so long ago is not asked whether it is still open.
 _SURELY_OPEN_S = 1.0
 
@@ -121,6 +135,20 @@ def _outages() -> Iterator[None]:
 def any_of(name: str) -> CollectionAggregate[bool]:
     """What a column of texts is compared with to be any of those in a parameter: one array, however many they are."""
     return any_(bindparam(name, type_=ARRAY(String)))
+
+
+def without_row(column: InstrumentedAttribute[str], ids: Sequence[str]) -> list[str]:
+    """Those of these ids, however many, that no row has in this column.
+
+    Raises:
+        Unavailable: Postgres cannot be reached or went away.
+    """
+    known: set[str] = set()
+    with looking() as connection:
+        for first in range(0, len(ids), _IDS_A_STATEMENT):
+            asked = {"ids": ids[first : first + _IDS_A_STATEMENT]}
+            known.update(connection.execute(select(column).where(column == any_of("ids")), asked).scalars())
+    return [each for each in ids if each not in known]
 
 
 def schema_revisions(connection: Connection) -> tuple[str | None, str]:

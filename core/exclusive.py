@@ -23,6 +23,8 @@ class Work(IntEnum):
 
     #: A clerk's.
     BATCHES = 5_881_340_917
+    #: A courier's: clearing away what is kept no longer.
+    CLEANING = 2_617_905_443
 
 
 @contextmanager

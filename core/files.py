@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, ins
 from core import admission
 from core.accounts import Caller
 from core.batch_tables import FileRow
-from core.database import looking, transaction
+from core.database import looking, transaction, without_row
 from core.errors import NotFound, Unavailable
 from core.ids import made_at, new_id
 from core.settings import settings
@@ -206,9 +206,7 @@ def delete_orphans() -> list[str]:
     latest = datetime.now(UTC) - _ORPHAN_AGE
     stored = [key.rsplit("/", 1)[-1] for key in image_store(settings()).list(_ROOT)]
     old = [file_id for file_id in stored if made_at(file_id) < latest]
-    with transaction() as connection:
-        known = set(connection.execute(select(FileRow.id).where(FileRow.id.in_(old))).scalars())
-    orphans = [file_id for file_id in old if file_id not in known]
+    orphans = without_row(FileRow.id, old)
     delete_bytes(orphans)
     return orphans
 

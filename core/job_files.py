@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, func, select, update
 
-from core.database import transaction
+from core.database import any_of, transaction, without_row
+from core.errors import Unavailable
 from core.ids import made_at, new_id
 from core.job_tables import JobRow
 from core.settings import settings
@@ -71,22 +73,43 @@ def delete_files(job_id: str) -> None:
     image_store(settings()).delete_prefix(f"{_ROOT}/{job_id}")
 
 
-def purge(job_id: str) -> None:
-    """Remove the files of a deleted job and write down that they are gone, and count no more.
+def purge(job_ids: Sequence[str]) -> None:
+    """Remove the files of deleted jobs, and write down of whose they are gone, and count no more.
 
     Raises:
-        Unavailable: The storage or Postgres does not answer.
+        Unavailable: Postgres does not answer, or the storage, be it for the files of one job; those of the others are
+            gone all the same.
     """
-    delete_files(job_id)
+    failures = dict(zip(job_ids, image_store(settings()).for_each(job_ids, _failure_to_delete), strict=True))
+    _write_down_as_purged([job_id for job_id, failure in failures.items() if failure is None])
+    for failure in failures.values():
+        if failure is not None:
+            raise failure
+
+
+def _failure_to_delete(job_id: str) -> Unavailable | None:
+    try:
+        delete_files(job_id)
+    except Unavailable as exc:
+        return exc
+    return None
+
+
+def _write_down_as_purged(job_ids: Sequence[str]) -> None:
     with transaction() as connection:
-        freed = connection.execute(
+        rows = connection.execute(
             update(JobRow)
-            .where(JobRow.id == job_id, JobRow.purged_at.is_(None))
+            .where(JobRow.id == any_of("jobs"), JobRow.purged_at.is_(None))
             .values(purged_at=func.now())
-            .returning(JobRow.account_id, JobRow.key_id, JobRow.stored_bytes)
-        ).one_or_none()
-        if freed is not None:
-            count_for_job(connection, freed.account_id, freed.key_id, -freed.stored_bytes)
+            .returning(JobRow.account_id, JobRow.key_id, JobRow.stored_bytes),
+            {"jobs": job_ids},
+        )
+        freed: Counter[tuple[str, str]] = Counter()
+        for row in rows:
+            freed[row.account_id, row.key_id] += row.stored_bytes
+        # Accounts in the order of locks.
+        for (account_id, key_id), stored_bytes in sorted(freed.items()):
+            count_for_job(connection, account_id, key_id, -stored_bytes)
 
 
 def unpurged(connection: Connection) -> list[str]:
@@ -103,9 +126,7 @@ def delete_orphans() -> list[str]:
     """
     latest = datetime.now(UTC) - _ORPHAN_AGE
     old = [job_id for job_id in image_store(settings()).folders(_ROOT) if made_at(job_id) < latest]
-    with transaction() as connection:
-        known = set(connection.execute(select(JobRow.id).where(JobRow.id.in_(old))).scalars())
-    orphans = [job_id for job_id in old if job_id not in known]
+    orphans = without_row(JobRow.id, old)
     for job_id in orphans:
         delete_files(job_id)
     return orphans

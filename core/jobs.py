@@ -48,7 +48,7 @@ def delete_job(caller: Caller, job_id: str) -> None:
     notices.notify(notices.JOB_CHANGED, [job_id])
     # Where the storage is away just now, the sweeper removes the files later.
     with suppress(Unavailable):
-        job_files.purge(job_id)
+        job_files.purge([job_id])
 
 
 def locked_status(connection: Connection, caller: Caller, job_id: str) -> Status:

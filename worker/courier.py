@@ -8,9 +8,11 @@ import threading
 import structlog
 
 from core.errors import Unavailable
+from core.exclusive import Work, alone
 from core.logs import configure_logging
 from core.metrics_server import serve_metrics
 from core.tracing import configure_tracing
+from worker.cleaner import Cleaner
 from worker.delivery import Deliverer
 from worker.sweeper import Sweeper
 
@@ -22,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 def main() -> None:
-    """Deliver webhooks, and sweep every second, until SIGTERM or SIGINT."""
+    """Deliver webhooks, sweep every second, and clear away what is kept no longer, until SIGTERM or SIGINT."""
     configure_logging()
     configure_tracing("courier")
     stopped = threading.Event()
@@ -32,11 +34,28 @@ def main() -> None:
     _log.info("courier started")
     deliverer = Deliverer()
     deliverer.start()
+    # At the end it is left in the middle of its round: each duty is done again as far as it was not.
+    threading.Thread(target=_clean, args=(stopped,), name="cleaner", daemon=True).start()
     sweeper = Sweeper()
     while not stopped.wait(_ROUND_S):
         _sweep(sweeper)
     deliverer.close(timeout_s=_GRACE_S)
     _log.info("courier stopped")
+
+
+def _clean(stopped: threading.Event) -> None:
+    while not stopped.is_set():
+        try:
+            with alone(Work.CLEANING, stopped) as check:
+                cleaner = Cleaner()
+                while not stopped.is_set():
+                    check()
+                    if not cleaner.clean():
+                        stopped.wait(_ROUND_S)
+        except Exception as exc:
+            # The thread's outer edge: Postgres may be away for a while, and another courier has what is lost meanwhile.
+            _log.warning("the cleaner begins anew", error=repr(exc))
+            stopped.wait(_ROUND_S)
 
 
 def _sweep(sweeper: Sweeper) -> None:

@@ -1,27 +1,15 @@
-"""Sets right what was cut short: dead workers' images, missing tickets, files that nothing refers to."""
+"""Sets right what was cut short, and what time brings: dead workers' images, missing tickets, deadlines, grants."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import time
+from collections.abc import Callable
 
 import structlog
 from prometheus_client import Counter
 from sqlalchemy import Connection, text
 
-from core import (
-    credits,
-    deadlines,
-    files,
-    grants,
-    idempotency,
-    job_files,
-    leases,
-    notices,
-    queue,
-    retention,
-    stale_holds,
-    webhook_deliveries,
-)
+from core import credits, deadlines, grants, leases, notices, queue, stale_holds
 from core.claims import waiting_images
 from core.database import transaction
 
@@ -29,8 +17,7 @@ from core.database import transaction
 _ADVISORY_LOCK = 7_203_114_588
 #: Accounts whose grants begin or end in one round; the next round takes the others.
 _ACCOUNTS_A_ROUND = 100
-_HOLDS_EVERY = timedelta(minutes=1)
-_ORPHANS_EVERY = timedelta(hours=1)
+_HOLDS_EVERY_S = 60.0
 
 _STALE_HOLDS = Counter("inkqueue_stale_holds", "Holds without a live job that were released; each is a defect.")
 
@@ -38,11 +25,15 @@ _log = structlog.get_logger(__name__)
 
 
 class Sweeper:
-    """The rounds of one courier; of several couriers, one at a time does each round's work in the database."""
+    """The rounds of one courier; of several couriers, one at a time does each round's work in the database.
 
-    def __init__(self) -> None:
-        self._orphans_due = datetime.now(UTC)
-        self._holds_due = datetime.now(UTC)
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._holds_due_s = clock()
 
     def sweep(self) -> None:
         """One round.
@@ -55,28 +46,14 @@ class Sweeper:
                 return
             leases.note_sweep(connection)
             changed = leases.expire_dead(connection)
-            changed += retention.delete_kept_too_long(connection)
             waiting = waiting_images(connection, most=queue.SLICE_IMAGES * queue.MAX_WAITING_TICKETS)
-            unpurged = job_files.unpurged(connection)
-            idempotency.forget_old(connection)
         notices.notify(notices.JOB_CHANGED, changed)
         _expire_jobs()
         _top_up_tickets(waiting)
-        for job_id in unpurged:
-            job_files.purge(job_id)
-        _expire_files()
         _settle_grants()
-        if datetime.now(UTC) >= self._holds_due:
-            self._holds_due = datetime.now(UTC) + _HOLDS_EVERY
+        if self._clock() >= self._holds_due_s:
+            self._holds_due_s = self._clock() + _HOLDS_EVERY_S
             _release_stale_holds()
-        if datetime.now(UTC) >= self._orphans_due:
-            self._orphans_due = datetime.now(UTC) + _ORPHANS_EVERY
-            with transaction() as connection:
-                webhook_deliveries.delete_old(connection)
-            for file_id in files.delete_orphans():
-                _log.info("a file that belongs to nobody was deleted", file_id=file_id)
-            for job_id in job_files.delete_orphans():
-                _log.info("files of a job that was never submitted were deleted", job_id=job_id)
 
 
 def _expire_jobs() -> None:
@@ -84,13 +61,6 @@ def _expire_jobs() -> None:
     with transaction() as connection:
         expired = deadlines.expire_due(connection)
     notices.notify(notices.JOB_CHANGED, expired)
-
-
-def _expire_files() -> None:
-    # Here, too, accounts are locked from the first on again.
-    with transaction() as connection:
-        expired = files.expire(connection)
-    files.delete_bytes(expired)
 
 
 def _settle_grants() -> None:

@@ -17,7 +17,7 @@ from core.database import transaction
 from core.idempotency import Once
 from core.new_jobs import NewJob
 from tests.domain import MODEL, assert_ledger_balances, new_caller, new_key, png, read, rows
-from worker.sweeper import Sweeper
+from worker.cleaner import Cleaner
 
 PICTURE = png()
 KEY = {"Idempotency-Key": "8a1f"}
@@ -112,7 +112,7 @@ def test_a_key_is_forgotten_after_a_day(http: FlaskClient) -> None:
     assert second.get_json()["id"] != first and "Idempotent-Replayed" not in second.headers
     with transaction() as connection:
         connection.execute(text("UPDATE idempotency_keys SET expires_at = now()"))
-    Sweeper().sweep()
+    Cleaner().clean()
     assert rows("SELECT count(*) FROM idempotency_keys") == [(0,)]
 
 

@@ -132,7 +132,7 @@ def test_files_of_a_delete_that_was_cut_short_are_found_again(monkeypatch: pytes
         delete_job(caller, job_id)
     with transaction() as connection:
         assert job_files.unpurged(connection) == [job_id]
-    job_files.purge(job_id)
+    job_files.purge([job_id])
     with transaction() as connection:
         assert job_files.unpurged(connection) == []
     assert not [key for key in stored_files() if job_id in key]

@@ -16,7 +16,7 @@ from core.settings import settings
 from core.storage import image_store
 from tests.domain import new_key, png, rows
 from tests.openai_clients import client_of
-from worker.sweeper import Sweeper
+from worker.cleaner import Cleaner
 
 
 def test_a_file_is_uploaded_seen_downloaded_and_deleted(client: openai.OpenAI) -> None:
@@ -78,7 +78,7 @@ def test_a_file_expires_and_its_bytes_go(client: openai.OpenAI) -> None:
     assert abs(file.expires_at - file.created_at - 3600) <= 1
     with transaction() as connection:
         connection.execute(update(FileRow).values(expires_at=FileRow.expires_at - timedelta(hours=2)))
-    Sweeper().sweep()
+    Cleaner().clean()
     with pytest.raises(openai.NotFoundError):
         client.files.retrieve(file.id)
     assert file.id not in str(image_store(settings()).list("files"))

@@ -6,7 +6,6 @@ from sqlalchemy import text
 from core import leases, queue
 from core.claims import claim
 from core.database import transaction
-from core.jobs import delete_job
 from core.redis_address import redis_client
 from tests.domain import MODEL, new_caller, rows, submit_lines
 from worker.sweeper import _ADVISORY_LOCK, Sweeper
@@ -64,13 +63,3 @@ def test_one_of_several_couriers_sweeps_at_a_time() -> None:
         assert rows("SELECT status FROM images") == [("running",)]
     Sweeper().sweep()
     assert rows("SELECT status FROM images") == [("queued",)]
-
-
-def test_a_delete_that_was_cut_short_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
-    caller = new_caller()
-    job_id = submit_lines(caller)
-    with monkeypatch.context() as cut_short:
-        cut_short.setattr("core.job_files.purge", lambda _: None)
-        delete_job(caller, job_id)
-    Sweeper().sweep()
-    assert rows("SELECT purged_at IS NOT NULL FROM jobs") == [(True,)]
