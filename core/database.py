@@ -12,7 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction
+from psycopg.errors import IdleInTransactionSessionTimeout, QueryCanceled, ReadOnlySqlTransaction
 from sqlalchemy import (
     CollectionAggregate,
     Connection,
@@ -125,6 +125,8 @@ def _outages() -> Iterator[None]:
     try:
         yield
     except (OperationalError, PoolTimeout) as exc:
+        if isinstance(exc, OperationalError) and isinstance(exc.orig, QueryCanceled):
+            raise Unavailable("the database took too long to answer this; ask for less at once") from exc
         raise Unavailable("the database cannot be reached right now") from exc
     except DBAPIError as exc:
         if exc.connection_invalidated or isinstance(exc.orig, _PASSING):

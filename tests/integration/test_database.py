@@ -22,6 +22,12 @@ def test_a_process_that_stands_still_in_a_transaction_loses_it_and_goes_on_with_
     assert rows("SELECT 1") == [(1,)]
 
 
+def test_a_statement_that_takes_too_long_is_told_from_a_postgres_that_is_away() -> None:
+    with pytest.raises(Unavailable, match="took too long"), transaction() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 1"))
+        connection.execute(text("SELECT pg_sleep(10)"))
+
+
 def test_a_postgres_that_writes_nothing_now_is_unavailable() -> None:
     with pytest.raises(Unavailable), transaction() as connection:
         connection.execute(text("SET TRANSACTION READ ONLY"))
