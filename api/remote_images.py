@@ -4,27 +4,89 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
+from functools import lru_cache
 
 from api.image_urls import fetch_image
-from core.errors import ImageTooLarge, InkqueueError, UrlUnreachable
+from core.errors import ImageTooLarge, InkqueueError, RateLimited, UrlUnreachable
 from core.settings import settings
 
 #: URLs of one submission that are fetched at once.
 _FETCHES = 8
 #: Longest time for all URLs of one submission, seconds; each has `url_timeout_s` of its own.
 _BUDGET_S = 60.0
+#: The share of a process's threads that may fetch at once, for all accounts and for one.
+_FETCHING_SHARE, _FETCHING_SHARE_OF_ACCOUNT = 1 / 8, 1 / 32
+#: A clerk fetches for so many requests of a batch at once.
+_LEAST_PLACES = 8
+_RETRY_AFTER_S = 5
 
 
-def fetch_images(urls: Mapping[str, str]) -> dict[str, bytes]:
+class FetchingPlaces:
+    """Places for submissions that wait for the servers of others, each of which holds a thread of the API.
+
+    Args:
+        threads: Those of this process; the others stay free for requests that take no time, and for long polls.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._of_all = max(_LEAST_PLACES, int(threads * _FETCHING_SHARE))
+        self._of_account = max(_LEAST_PLACES, int(threads * _FETCHING_SHARE_OF_ACCOUNT))
+        self._lock = threading.Lock()
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def place(self, account_id: str) -> Iterator[None]:
+        """Hold a place while the block lasts.
+
+        Raises:
+            RateLimited: The account has as many as it may, or all are taken.
+        """
+        with self._lock:
+            if self._taken[account_id] >= self._of_account or self._taken.total() >= self._of_all:
+                raise RateLimited(
+                    "too many requests wait for the servers of their images; send this again soon, or the images "
+                    "themselves",
+                    retry_after_s=_RETRY_AFTER_S,
+                )
+            self._taken[account_id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._taken[account_id] -= 1
+                self._taken += Counter()  # forgets accounts that fetch nothing
+
+
+@lru_cache(maxsize=1)
+def fetching_places() -> FetchingPlaces:
+    """The places of this process."""
+    return FetchingPlaces(settings().api_threads)
+
+
+def fetch_images(urls: Mapping[str, str], *, account_id: str) -> dict[str, bytes]:
     """Fetch images by name; the first that fails fails all, and its error has the name as `param`.
 
+    Args:
+        urls: What to fetch.
+        account_id: For whom.
+
     Raises:
+        RateLimited: Too many requests of the account, or of all, fetch at this moment.
         InkqueueError: As `fetch_image`; also `ImageTooLarge` when together they are larger than a request may be, and
             `UrlUnreachable` when together they take more than a minute.
     """
+    if not urls:
+        return {}
+    with fetching_places().place(account_id):
+        return _fetched(urls)
+
+
+def _fetched(urls: Mapping[str, str]) -> dict[str, bytes]:
     deadline = time.monotonic() + _BUDGET_S
     fetched: dict[str, bytes] = {}
     pool = ThreadPoolExecutor(_FETCHES)

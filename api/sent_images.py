@@ -61,6 +61,7 @@ def judged(images: Sequence[SentImage], *, account_id: str) -> list[NewImage]:
         account_id: Whose uploads they may be.
 
     Raises:
+        RateLimited: Too many requests fetch images at this moment.
         InkqueueError: What is wrong with the first bad one, in that order, by its own class; `param` names it.
     """
     sent = {str(image.param): image for image in images}
@@ -70,7 +71,8 @@ def judged(images: Sequence[SentImage], *, account_id: str) -> list[NewImage]:
     room_bytes = settings().max_request_bytes - sum(map(len, data.values()))
     stored = take_images(account_id, uploads, room_bytes=room_bytes)
     new |= {name: _judged(sent[name], each) for name, each in stored.items()}
-    fetched = fetch_images({name: image.url for name, image in sent.items() if image.url is not None})
+    urls = {name: image.url for name, image in sent.items() if image.url is not None}
+    fetched = fetch_images(urls, account_id=account_id)
     new |= {name: _judged(sent[name], each) for name, each in fetched.items()}
     return [new[name] for name in sent]
 
