@@ -7,6 +7,7 @@ from alembic.migration import MigrationContext
 
 from core.database import migrate, transaction
 from core.settings import settings
+from tests.domain import rows
 from tests.tables import Base
 
 
@@ -22,3 +23,9 @@ def test_the_last_migration_steps_down_and_up_again() -> None:
     command.downgrade(configuration, "-1")
     migrate(settings().database_url)
     test_the_migrations_make_exactly_the_tables_of_core()
+
+
+def test_what_serves_as_a_queue_is_vacuumed_early() -> None:
+    early = "'autovacuum_vacuum_scale_factor=0.02' = ANY(reloptions) AND 'vacuum_index_cleanup=on' = ANY(reloptions)"
+    tables = rows(f"SELECT relname FROM pg_class WHERE relkind = 'r' AND {early} ORDER BY relname")
+    assert tables == [("images",), ("jobs",), ("webhook_deliveries",)]
