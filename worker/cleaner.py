@@ -64,7 +64,8 @@ def _delete_old_jobs() -> bool:
 def _purge_deleted_jobs() -> bool:
     with transaction() as connection:
         unpurged = job_files.unpurged(connection)
-    job_files.purge(unpurged)
+    if unpurged:
+        job_files.purge(unpurged)
     return bool(unpurged)
 
 
