@@ -164,34 +164,35 @@ class Transcription:
         return False
 
     def _read_slice(self, *, least: Priority) -> int:
-        """Claim images and hand on their lines; how many. Fewer than a slice mean that no others wait."""
+        """Claim images and hand on their lines; how many. Fewer than a slice mean that no others wait.
+
+        Raises:
+            Unavailable: Some were given back: their files cannot be read now, or no process decodes.
+        """
         slice_ = claims.claim(self.worker_id, self.model, most=SLICE_IMAGES, least=least, starts_one=not self.held())
         self._images.add(slice_, claimed_ns=time.time_ns())
         try:
-            decoding = zip(slice_, job_files.for_each(slice_, self._decode), strict=True)
-            submitted = [self._submit(claim, future) for claim, future in decoding if future is not None]
+            begun = list(zip(slice_, job_files.for_each(slice_, self._decode), strict=True))
+            submitted = [self._submit(claim, future) for claim, future in begun if isinstance(future, Future)]
         except BaseException:
             # Whatever it was, what it left behind must not stay claimed by a worker that does nothing for it.
             self._give_back_unsubmitted(slice_)
             raise
+        # Both end this pump, which would claim the same images again without a pause: the sweeper's next ticket tries
+        # again, when the storage may be back, or there may be memory for a process.
+        if unread := [(claim, outage) for claim, outage in begun if isinstance(outage, Unavailable)]:
+            self._give_back_unread([claim for claim, _ in unread], unread[0][1])
+            raise unread[0][1]
         if not all(submitted):
-            # Ends this pump: the sweeper's next ticket tries again, when there may be memory for a process.
             raise Unavailable("no process to decode images can be started")
         return len(slice_)
 
-    def _decode(self, claim: Claim) -> Future[LinePixels] | None:
+    def _decode(self, claim: Claim) -> Future[LinePixels] | Unavailable | None:
+        """Begin to decode an image; why its file cannot be read now, or None when it has failed."""
         try:
             data = job_files.get_image(claim.job_id, claim.image_id)
         except Unavailable as exc:
-            _log.warning(
-                "an image is given back: its file cannot be read now",
-                image=claim.image_id,
-                job=claim.job_id,
-                error=exc.message,
-                **claim.origin.log_fields(),
-            )
-            self._ends.give_back(claim.image_id)
-            return None
+            return exc
         except NotFound as exc:
             self._ends.fail(claim.image_id, exc)
             return None
@@ -234,6 +235,17 @@ class Transcription:
                 watched=claim.options.watched,
             )
         )
+
+    def _give_back_unread(self, unread: Sequence[Claim], error: Unavailable) -> None:
+        _log.warning(
+            "images are given back: their files cannot be read now",
+            model=self.model,
+            images=len(unread),
+            jobs={claim.job_id: claim.origin.log_fields() for claim in unread},
+            error=error.message,
+        )
+        for claim in unread:
+            self._ends.give_back(claim.image_id)
 
     def _give_back_unsubmitted(self, slice_: Sequence[Claim]) -> None:
         for claim in slice_:

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sqlalchemy import text
+from structlog.testing import CapturingLogger
 
 from core import claims, queue
 from core.claims import Claim
 from core.database import transaction
 from core.errors import InvalidImage, Unavailable
 from core.jobs import cancel
+from core.settings import settings
 from core.states import Priority
 from tests.domain import MODEL, assert_ledger_balances, new_caller, rows, submit_lines
 from tests.fakes import FakeRecognizer
@@ -185,6 +189,73 @@ def test_images_wait_while_no_process_decodes() -> None:
             transcription.pump()
         wait_until(lambda: rows("SELECT DISTINCT status FROM images") == [("queued",)])
         assert transcription.held() == []
+
+
+def storage_folder() -> Path:
+    return Path(settings().storage_url.removeprefix("file://"))
+
+
+@contextmanager
+def set_aside(path: Path) -> Iterator[None]:
+    """A file or folder cannot be read, and comes back: what stands in its place is a link to itself."""
+    aside = path.rename(path.with_name(f"{path.name}-aside"))
+    path.symlink_to(path)
+    try:
+        yield
+    finally:
+        path.unlink()
+        aside.rename(path)
+
+
+def test_a_pump_ends_at_a_storage_that_cannot_be_read_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = CapturingLogger()
+    monkeypatch.setattr("worker.transcription._log", log)
+    job_id = submit_lines(new_caller(), 20)
+    with set_aside(storage_folder()), worker_of(FakeRecognizer()) as transcription:
+        with pytest.raises(Unavailable):
+            transcription.pump()
+        wait_until(lambda: rows("SELECT DISTINCT status FROM images") == [("queued",)])
+    assert rows("SELECT sum(attempt) FROM images") == [(queue.SLICE_IMAGES,)]
+    (warning,) = (call.kwargs for call in log.calls)
+    assert (warning["model"], warning["images"], [*warning["jobs"]]) == (MODEL, queue.SLICE_IMAGES, [job_id])
+
+
+def test_an_image_that_cannot_be_read_now_waits_and_the_others_of_its_slice_do_not() -> None:
+    job_id = submit_lines(new_caller(), 5)
+    ((bad,),) = rows("SELECT id FROM images WHERE position = 2")
+    with worker_of(FakeRecognizer()) as transcription:
+        with set_aside(storage_folder() / "images" / job_id / str(bad)):
+            with pytest.raises(Unavailable):
+                transcription.pump()
+            wait_until(lambda: rows("SELECT count(*) FROM images WHERE status = 'succeeded'") == [(4,)])
+            wait_until(lambda: rows("SELECT status, losses FROM images WHERE position = 2") == [("queued", 0)])
+        transcription.pump()
+        wait_until(all_ended)
+    assert rows("SELECT DISTINCT status FROM images") == [("succeeded",)]
+    assert_ledger_balances()
+
+
+def test_an_interactive_image_that_cannot_be_read_now_ends_its_own_ticket_only() -> None:
+    caller, may_step = new_caller(), threading.Event()
+    bulk = submit_lines(caller, 40, priority=Priority.BULK)
+
+    def step() -> None:
+        may_step.wait(20)
+
+    with worker_of(FakeRecognizer(rows=4, on_step=step)) as transcription:
+        pump = threading.Thread(target=transcription.pump)
+        pump.start()
+        wait_until(lambda: not transcription.batcher.has_room)
+        urgent = submit_lines(caller, priority=Priority.INTERACTIVE)
+        with set_aside(storage_folder() / "images" / urgent), pytest.raises(Unavailable):
+            transcription.pump()
+        wait_until(
+            lambda: rows("SELECT status FROM images WHERE attempt = 1 AND job_id = :id", id=urgent) == [("queued",)]
+        )
+        may_step.set()
+        pump.join(20)
+        wait_until(all_ended)
+    assert rows("SELECT id FROM jobs WHERE status = 'succeeded' ORDER BY id") == [(bulk,), (urgent,)]
 
 
 def test_a_blank_image_calls_no_model_and_costs_nothing() -> None:
