@@ -89,3 +89,14 @@ def waiting_tickets(model: str) -> int:
         RedisError: Redis is away.
     """
     return redis_client().llen(queue_name(model))
+
+
+def takable_tickets(model: str) -> int:
+    """Tickets that a worker could take now.
+
+    Raises:
+        RedisError: Redis is away, or refuses writes, and so gives no ticket to anybody.
+    """
+    # A write that changes nothing: it is refused where taking a ticket is.
+    redis_client().ltrim(queue_name(model), 0, -1)
+    return waiting_tickets(model)

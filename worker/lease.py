@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 
 import structlog
-from redis.exceptions import RedisError
 
-from core import claims, leases, queue
+from core import claims, leases
 from core.errors import Unavailable
 from core.settings import settings
 from worker.finisher import Finisher
 from worker.metrics import show_batcher
+from worker.tickets import Tickets
 from worker.transcription import Transcription
 
 #: Heartbeats within one lease: the lease survives some that fail.
@@ -31,14 +31,16 @@ _log = structlog.get_logger(__name__)
 class Heartbeat:
     """A daemon thread that keeps one worker's lease; `os._exit` is its last word, since what hangs cannot be joined."""
 
-    def __init__(self, worker_id: str, transcriptions: Sequence[Transcription], finisher: Finisher) -> None:
+    def __init__(
+        self, worker_id: str, transcriptions: Sequence[Transcription], finisher: Finisher, tickets: Tickets
+    ) -> None:
         self._worker_id = worker_id
         self._transcriptions = transcriptions
         self._finisher = finisher
+        self._tickets = tickets
         #: Images and attempts that were nobody's at the last beat.
         self._strays: set[tuple[str, int]] = set()
         self._stopped = threading.Event()
-        self._unheard_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -70,8 +72,8 @@ class Heartbeat:
             show_batcher(transcription.model, transcription.batcher)
             if self._hangs(transcription):
                 _end_process("the model has made no step for too long", model=transcription.model)
-        if self._is_deaf():
-            _end_process("tickets wait in Redis, but none arrives here")
+        for model in self._tickets.unheard():
+            _end_process("tickets wait in Redis, but none arrives here", model=model)
         if not leases.renew(self._worker_id):
             _end_process("the lease has run out and the images were given away")
         # Looked at before Postgres, so that what is claimed meanwhile is not dropped.
@@ -98,20 +100,6 @@ class Heartbeat:
         batcher = transcription.batcher
         stands_still_s = time.monotonic() - batcher.last_progress_at
         return bool(batcher.in_rows or batcher.backlog) and stands_still_s > settings().stall_s
-
-    def _is_deaf(self) -> bool:
-        # A Celery worker may stop consuming after Redis was away (celery#10302): only a new process helps.
-        if any(transcription.is_pumping for transcription in self._transcriptions) or not self._tickets_wait():
-            self._unheard_since = None
-            return False
-        self._unheard_since = self._unheard_since or time.monotonic()
-        return time.monotonic() - self._unheard_since > settings().stall_s
-
-    def _tickets_wait(self) -> bool:
-        try:
-            return any(queue.waiting_tickets(transcription.model) for transcription in self._transcriptions)
-        except RedisError:
-            return False
 
 
 def _end_process(why: str, **facts: str) -> None:

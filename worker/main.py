@@ -28,7 +28,8 @@ from worker.metrics import PrometheusObserver
 from worker.models import ModelUnavailable, load_recognizer
 from worker.recognizer import Recognizer
 from worker.tasks import register_tasks
-from worker.transcription import MAX_PUMPS, Transcription
+from worker.tickets import Tickets
+from worker.transcription import Transcription
 
 #: How long lines in rows may take to end at SIGTERM, and then results to be written, seconds.
 _GRACE_S = 20.0
@@ -67,7 +68,8 @@ def serve(recognizers: Mapping[str, Recognizer]) -> NoReturn:
         )
         for model, recognizer in recognizers.items()
     ]
-    heartbeat = Heartbeat(worker_id, transcriptions, finisher)
+    tickets = Tickets(list(recognizers))
+    heartbeat = Heartbeat(worker_id, transcriptions, finisher, tickets)
     cancels = notices.Listener(notices.IMAGES_CANCELED, lambda image_id: _drop(transcriptions, image_id))
     serve_metrics()
     finisher.start()
@@ -77,7 +79,7 @@ def serve(recognizers: Mapping[str, Recognizer]) -> NoReturn:
     heartbeat.start()
     cancels.start()
     _log.info("worker ready", worker=worker_id, models=list(recognizers))
-    status = _serve_tickets(transcriptions)
+    status = _serve_tickets(transcriptions, tickets)
     for transcription in transcriptions:
         transcription.stop(_GRACE_S)
     finisher.close(_WRITE_S)
@@ -102,7 +104,7 @@ def _load_models(names: Sequence[str]) -> Mapping[str, Recognizer]:
     return recognizers
 
 
-def _serve_tickets(transcriptions: Sequence[Transcription]) -> int:
+def _serve_tickets(transcriptions: Sequence[Transcription], tickets: Tickets) -> int:
     # In a container, and under an embedded Postgres, root is usual; tickets carry a name as JSON and nothing to run.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     app = celery_app()
@@ -112,19 +114,19 @@ def _serve_tickets(transcriptions: Sequence[Transcription]) -> int:
         Queue(queue_name(transcription.model))  # type: ignore[no-untyped-call]
         for transcription in transcriptions
     ]
-    register_tasks(app, {transcription.model: transcription for transcription in transcriptions})
+    register_tasks(app, {transcription.model: transcription for transcription in transcriptions}, tickets)
 
     def stop_claiming(**_: object) -> None:
+        tickets.stop()
         for transcription in transcriptions:
             transcription.stop_claiming()
 
     worker_shutting_down.connect(stop_claiming, weak=False)
-    # One thread more than the pumps of each model: a surplus ticket is told off there, and never waits for a pump.
     # Celery would set the level of the root logger to its own, and nothing that is told below a warning would be seen.
     setup_logging.connect(_leave_the_log_alone, weak=False)
     celery_worker = app.Worker(
         pool_cls="threads",
-        concurrency=(MAX_PUMPS + 1) * len(transcriptions),
+        concurrency=tickets.threads,
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,

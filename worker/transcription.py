@@ -116,12 +116,6 @@ class Transcription:
         for line in unread:
             self._ends.give_back(line.key)
 
-    @property
-    def is_pumping(self) -> bool:
-        """Whether a ticket is being served now."""
-        with self._lock:
-            return self._pumps > 0
-
     def held(self) -> list[Claim]:
         """The images that are claimed and have not ended."""
         return [image.claim for image in self._images.all()]

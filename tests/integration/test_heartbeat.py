@@ -2,20 +2,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 
 import pytest
+from celery import Celery
 
 from core import leases, queue
 from core.claims import claim, give_back
 from core.jobs import cancel
+from core.queue import READ_TASK
+from core.redis_address import redis_client
 from core.settings import settings
 from tests.domain import MODEL, new_caller, read, rows, submit_lines
 from tests.fakes import FakeRecognizer
 from tests.waiting import wait_until
-from tests.workers import worker_of
+from tests.workers import FakeDecoder, worker_of
 from worker.finisher import Finisher
 from worker.lease import Heartbeat
+from worker.recognizer import LinePixels
+from worker.tasks import register_tasks
+from worker.tickets import Tickets
 from worker.transcription import Transcription
 
 
@@ -50,19 +57,18 @@ def _wait(event: threading.Event) -> None:
     event.wait(20)
 
 
-def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = settings().model_copy(update={"stall_s": 0.05})
-    monkeypatch.setattr("worker.lease.settings", lambda: now)
-
-
 def _heartbeat(transcription: Transcription) -> Heartbeat:
-    return Heartbeat(transcription.worker_id, [transcription], Finisher())
+    return Heartbeat(transcription.worker_id, [transcription], Finisher(), Tickets([MODEL]))
+
+
+def _idle_heartbeat(worker_id: str, finisher: Finisher | None = None) -> Heartbeat:
+    return Heartbeat(worker_id, [], finisher or Finisher(), Tickets([]))
 
 
 def test_a_heartbeat_renews_the_lease() -> None:
     worker_id = leases.register([])
     rows("UPDATE workers SET expires_at = now() RETURNING id")
-    Heartbeat(worker_id, [], Finisher()).beat()
+    _idle_heartbeat(worker_id).beat()
     assert rows("SELECT expires_at > now() FROM workers") == [(True,)]
 
 
@@ -70,11 +76,12 @@ def test_a_worker_whose_lease_was_taken_ends_itself() -> None:
     worker_id = leases.register([])
     rows("DELETE FROM workers RETURNING id")
     with pytest.raises(ProcessEnded):
-        Heartbeat(worker_id, [], Finisher()).beat()
+        _idle_heartbeat(worker_id).beat()
 
 
 def test_a_worker_whose_model_makes_no_step_ends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    shortened(monkeypatch)
+    now = settings().model_copy(update={"stall_s": 0.05})
+    monkeypatch.setattr("worker.lease.settings", lambda: now)
     with reading(2) as (transcription, _):
         heartbeat = _heartbeat(transcription)
 
@@ -93,21 +100,87 @@ def test_a_worker_that_reads_is_left_alone() -> None:
         _heartbeat(transcription).beat()
 
 
-def test_a_worker_that_hears_no_tickets_ends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    shortened(monkeypatch)
-    with worker_of(FakeRecognizer()) as transcription:
-        heartbeat = _heartbeat(transcription)
+@pytest.fixture
+def tickets(monkeypatch: pytest.MonkeyPatch) -> Tickets:
+    """Those of a worker of two models, to which two looks in turn are the whole stall time."""
+    now = settings().model_copy(update={"stall_s": 0.0})
+    monkeypatch.setattr("worker.tickets.settings", lambda: now)
+    return Tickets([MODEL, "other"])
+
+
+def test_a_worker_that_hears_no_tickets_ends_itself(tickets: Tickets) -> None:
+    heartbeat = Heartbeat(leases.register([]), [], Finisher(), tickets)
+    heartbeat.beat()
+    queue.ring(MODEL, tickets=1)
+    heartbeat.beat()
+    with pytest.raises(ProcessEnded):
         heartbeat.beat()
-        queue.ring(MODEL, tickets=1)
 
-        def ends() -> bool:
-            try:
-                heartbeat.beat()
-            except ProcessEnded:
-                return True
-            return False
 
-        wait_until(ends)
+def unheard(tickets: Tickets) -> list[str]:
+    tickets.unheard()
+    return tickets.unheard()
+
+
+def test_a_worker_may_be_deaf_to_one_model_while_it_serves_another(tickets: Tickets) -> None:
+    queue.ring(MODEL, tickets=1)
+    with tickets.serving("other"):
+        assert unheard(tickets) == [MODEL]
+
+
+def test_a_ticket_that_came_and_went_between_two_looks_was_heard(tickets: Tickets) -> None:
+    queue.ring(MODEL, tickets=1)
+    tickets.unheard()
+    with tickets.serving(MODEL):
+        pass
+    assert [tickets.unheard(), tickets.unheard()] == [[], [MODEL]]
+
+
+def test_a_worker_whose_threads_are_all_taken_is_not_deaf(tickets: Tickets) -> None:
+    queue.ring(MODEL, tickets=1)
+    with ExitStack() as served:
+        for _ in range(tickets.threads):
+            served.enter_context(tickets.serving("other"))
+        assert unheard(tickets) == []
+    assert unheard(tickets) == [MODEL]
+
+
+def test_a_worker_is_not_deaf_where_redis_gives_no_tickets_away(tickets: Tickets) -> None:
+    queue.ring(MODEL, tickets=1)
+    redis_client().config_set("min-replicas-to-write", 1)
+    try:
+        assert unheard(tickets) == []
+    finally:
+        redis_client().config_set("min-replicas-to-write", 0)
+    assert unheard(tickets) == [MODEL]
+
+
+def test_a_worker_that_was_told_to_stop_is_not_deaf(tickets: Tickets) -> None:
+    queue.ring(MODEL, tickets=1)
+    tickets.stop()
+    assert unheard(tickets) == []
+
+
+class LookingDecoder(FakeDecoder):
+    """Notes what is unheard in the middle of a pump."""
+
+    def __init__(self, tickets: Tickets) -> None:
+        super().__init__()
+        self._tickets = tickets
+        self.seen: list[list[str]] = []
+
+    def decode(self, data: bytes, *, max_pixels: int, urgency: int) -> Future[LinePixels]:
+        self.seen.append(unheard(self._tickets))
+        return super().decode(data, max_pixels=max_pixels, urgency=urgency)
+
+
+def test_no_ticket_of_a_model_is_unheard_while_one_is_served(tickets: Tickets) -> None:
+    app, decoder = Celery(set_as_current=False), LookingDecoder(tickets)
+    submit_lines(new_caller())
+    with worker_of(FakeRecognizer(), decoder) as transcription:
+        register_tasks(app, {MODEL: transcription}, tickets)
+        app.tasks[READ_TASK](MODEL)
+    assert (decoder.seen, unheard(tickets)) == ([[]], [MODEL])
 
 
 def test_a_cancel_whose_notice_was_lost_is_found_at_the_next_heartbeat() -> None:
@@ -132,7 +205,7 @@ def test_what_a_broken_connection_claimed_goes_back_to_the_queue_after_two_beats
     submit_lines(new_caller(), 3)
     worker_id = leases.register([])
     claim(worker_id, MODEL, most=2)  # of which the worker never hears
-    heartbeat = Heartbeat(worker_id, [], Finisher())
+    heartbeat = _idle_heartbeat(worker_id)
     heartbeat.beat()
     assert rows("SELECT count(*) FROM images WHERE status = 'running'") == [(2,)]
     heartbeat.beat()
@@ -143,7 +216,7 @@ def test_what_waits_to_be_written_is_no_stray() -> None:
     submit_lines(new_caller())
     worker_id, finisher = leases.register([]), Finisher()
     finisher.finish(read(claim(worker_id, MODEL, most=1)[0]))
-    heartbeat = Heartbeat(worker_id, [], finisher)
+    heartbeat = _idle_heartbeat(worker_id, finisher)
     heartbeat.beat()
     heartbeat.beat()
     finisher.start()
