@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 
+import structlog
+
 from core.errors import InkqueueError, InvalidImage
 from worker.decoding_process import DecodingProcess, ImageFile
 from worker.recognizer import LinePixels
@@ -17,6 +19,8 @@ from worker.recognizer import LinePixels
 #: A request carries up to so many images or bytes, so that a small line does not pay for a round trip of its own.
 _MAX_BATCH_IMAGES = 16
 _MAX_BATCH_BYTES = 2**18
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(kw_only=True, order=True)
@@ -68,7 +72,8 @@ class DecodingPool:
             Its pixels, uint8 RGB of shape (H, W, 3), upright, origin top left; a picture of more than 6 megapixels is
             reduced by a whole factor. Or it raises InvalidImage (damaged, over
             the time or memory allowed, or a crash of its process), UnsupportedImage or ImageTooLarge; CancelledError
-            when the pool was closed; OSError when no process starts, which is not the image's fault.
+            when the pool was closed; OSError when no process starts, and MemoryError when this one has no memory left,
+            which are not the image's fault; InkqueueError itself for what nobody thought of.
 
         Raises:
             RuntimeError: The pool is closed.
@@ -97,7 +102,7 @@ class DecodingPool:
 
     def _serve(self, process: DecodingProcess) -> None:
         while True:
-            failure = process.ensure_started()
+            failure = _failed_start(process)
             batch = self._take()
             if not batch:
                 break
@@ -141,6 +146,14 @@ class DecodingPool:
                 _settle(undecided.popleft(), InvalidImage("the image is damaged: it crashes the decoder"))
             else:
                 undecided[0].blamed = True
+        except MemoryError as exc:
+            # It is the worker that lacks memory, not its decoding process that ran over what it may have: the image may
+            # fit later.
+            undecided.popleft().future.set_exception(exc)
+        except Exception:
+            # Outer edge of the thread: whoever waits for an image would wait for ever for a thread that has ended.
+            _settle(undecided.popleft(), _unforeseen())
+        # Whatever is still to come of this request must not answer the next one.
         process.stop()
         self._give_back(undecided)
 
@@ -152,6 +165,22 @@ class DecodingPool:
                 self._changed.notify_all()
                 return
         _cancel(jobs)
+
+
+def _failed_start(process: DecodingProcess) -> Exception | None:
+    """Start the process unless it runs; what its images come to if that failed."""
+    try:
+        return process.ensure_started()
+    except Exception:
+        # Outer edge of the thread, as in `_decode`.
+        process.stop()
+        return _unforeseen()
+
+
+def _unforeseen() -> InkqueueError:
+    """What an image comes to by the exception that is being handled, which nobody thought of."""
+    _log.exception("an image could not be decoded")
+    return InkqueueError("the image could not be decoded")
 
 
 def _settle(job: _Job, answer: LinePixels | InkqueueError) -> None:

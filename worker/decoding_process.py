@@ -44,14 +44,14 @@ class DecodingProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
 
-    def ensure_started(self) -> OSError | None:
+    def ensure_started(self) -> OSError | MemoryError | None:
         """Start the process unless it runs; why that failed, if it did."""
         if self._process is not None and self._process.poll() is None:
             return None
         self.stop()
         try:
             self._start()
-        except OSError as exc:
+        except (OSError, MemoryError) as exc:
             self.stop()
             return exc
         return None
@@ -61,6 +61,7 @@ class DecodingProcess:
 
         Raises:
             OSError: The process has ended, or takes nothing.
+            MemoryError: This process has no memory to ask.
         """
         parts = [COUNT.pack(len(images))]
         for image in images:
@@ -75,6 +76,7 @@ class DecodingProcess:
         Raises:
             TimeoutError: It did not come whole within the time.
             ConnectionError: The process has ended, or talks nonsense.
+            MemoryError: This process has no memory for the answer.
         """
         deadline_s = time.monotonic() + timeout_s
         header = self._read(ANSWER.size, deadline_s)

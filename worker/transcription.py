@@ -161,7 +161,7 @@ class Transcription:
         """Claim images and hand on their lines; how many. Fewer than a slice mean that no others wait.
 
         Raises:
-            Unavailable: Some were given back: their files cannot be read now, or no process decodes.
+            Unavailable: Some were given back: their files cannot be read or decoded now.
         """
         slice_ = claims.claim(self.worker_id, self.model, most=SLICE_IMAGES, least=least, starts_one=not self.held())
         self._images.add(slice_, claimed_ns=time.time_ns())
@@ -173,12 +173,12 @@ class Transcription:
             self._give_back_unsubmitted(slice_)
             raise
         # Both end this pump, which would claim the same images again without a pause: the sweeper's next ticket tries
-        # again, when the storage may be back, or there may be memory for a process.
+        # again, when the storage may be back, or there may be memory.
         if unread := [(claim, outage) for claim, outage in begun if isinstance(outage, Unavailable)]:
             self._give_back_unread([claim for claim, _ in unread], unread[0][1])
             raise unread[0][1]
         if not all(submitted):
-            raise Unavailable("no process to decode images can be started")
+            raise Unavailable("no process to decode images can be started, or there is no memory for them")
         return len(slice_)
 
     def _decode(self, claim: Claim) -> Future[LinePixels] | Unavailable | None:
@@ -195,14 +195,14 @@ class Transcription:
         return future
 
     def _submit(self, claim: Claim, future: Future[LinePixels]) -> bool:
-        """Hand a decoded image on; False when it was given back since no process decodes."""
+        """Hand a decoded image on; False when it was given back since no process decodes, or there is no memory."""
         try:
             self._queue_line(claim, future.result())
         except InkqueueError as exc:
             self._ends.fail(claim.image_id, exc)
         except (CancelledError, BatcherStopped):
             self._ends.give_back(claim.image_id)
-        except OSError:
+        except (OSError, MemoryError):
             self._ends.give_back(claim.image_id)
             return False
         return True

@@ -13,13 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from structlog.testing import CapturingLogger
 
-from core.errors import ImageTooLarge, InvalidImage, UnsupportedImage
+from core.errors import ImageTooLarge, InkqueueError, InvalidImage, UnsupportedImage
 from tests import image_samples as samples
 from tests.waiting import wait_until
 from worker import decoding
 from worker.decoding import DecodingPool
 from worker.decoding_process import DecodingProcess, ImageFile
+from worker.recognizer import LinePixels
 
 LINE = samples.ink_line()
 PNG = samples.encoded(LINE)
@@ -254,6 +256,63 @@ def test_that_no_process_starts_is_not_the_images_fault(
     pool = open_pool()
     with pytest.raises(OSError, match="process ended"):
         pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1).result(timeout=30)
+
+
+#: What befalls the thread of a process, and what its image comes to.
+MISHAPS = [(MemoryError("no room"), "no room"), (RuntimeError("nobody thought of it"), "could not be decoded")]
+
+
+@pytest.mark.parametrize(("mishap", "error"), MISHAPS)
+def test_whatever_befalls_one_image_the_others_are_decoded(
+    open_pool: Callable[..., DecodingPool], monkeypatch: pytest.MonkeyPatch, mishap: Exception, error: str
+) -> None:
+    class Unlucky(DecodingProcess):
+        def receive(self, *, max_pixels: int, timeout_s: float) -> LinePixels | InkqueueError:
+            if max_pixels == MAX_PIXELS - 1:
+                raise mishap
+            return super().receive(max_pixels=max_pixels, timeout_s=timeout_s)
+
+    monkeypatch.setattr(decoding, "DecodingProcess", Unlucky)
+    pool = open_pool()
+    larger = samples.encoded(LINE.resize((640, 96)))
+    bad = pool.decode(larger, max_pixels=MAX_PIXELS - 1, urgency=1)
+    others = [pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1) for _ in range(2)]
+    assert error in str(bad.exception(timeout=30))
+    # None of them is the answer that was still to come.
+    assert [other.result(timeout=30).shape for other in others] == [(48, 320, 3)] * 2
+
+
+@pytest.mark.parametrize(("mishap", "error"), MISHAPS)
+def test_whatever_befalls_a_start_the_next_one_decodes(
+    open_pool: Callable[..., DecodingPool], monkeypatch: pytest.MonkeyPatch, mishap: Exception, error: str
+) -> None:
+    mishaps = [mishap]
+
+    class Unlucky(DecodingProcess):
+        def _start(self) -> None:
+            super()._start()
+            if mishaps:
+                raise mishaps.pop()
+
+    monkeypatch.setattr(decoding, "DecodingProcess", Unlucky)
+    pool = open_pool()
+    assert error in str(pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1).exception(timeout=30))
+    assert pool.decode(PNG, max_pixels=MAX_PIXELS, urgency=1).result(timeout=30).shape == (48, 320, 3)
+
+
+def test_what_nobody_thought_of_is_logged_with_its_traceback(
+    open_pool: Callable[..., DecodingPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = CapturingLogger()
+
+    def ensure_started(_process: DecodingProcess) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("worker.decoding._log", log)
+    monkeypatch.setattr(DecodingProcess, "ensure_started", ensure_started)
+    with pytest.raises(InkqueueError, match="could not be decoded"):
+        open_pool().decode(PNG, max_pixels=MAX_PIXELS, urgency=1).result(timeout=30)
+    assert {call.method_name for call in log.calls} == {"exception"}
 
 
 def test_closing_cancels_what_is_not_decoded(open_pool: Callable[..., DecodingPool]) -> None:

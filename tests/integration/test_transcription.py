@@ -182,9 +182,10 @@ def test_an_image_that_does_not_decode_fails_alone_and_free() -> None:
     assert rows("SELECT balance_micro, held_micro FROM accounts") == [(1_000_000_000, 0)]
 
 
-def test_images_wait_while_no_process_decodes() -> None:
+@pytest.mark.parametrize("outage", [OSError("no process"), MemoryError()])
+def test_images_wait_while_no_process_decodes_or_memory_is_short(outage: Exception) -> None:
     submit_lines(new_caller(), 5)
-    with worker_of(FakeRecognizer(), FakeDecoder(OSError("no memory"))) as transcription:
+    with worker_of(FakeRecognizer(), FakeDecoder(outage)) as transcription:
         with pytest.raises(Unavailable):
             transcription.pump()
         wait_until(lambda: rows("SELECT DISTINCT status FROM images") == [("queued",)])
