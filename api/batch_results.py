@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import Any
 
 from api.batch_requests import file_lines, read_line
 from api.chat_schemas import ChatCompletionBody
@@ -19,7 +18,7 @@ from core.batch_requests import BatchRequest, RequestOutcome
 from core.batches import Batch, BatchStatus
 from core.database import transaction
 from core.errors import Gone, InkqueueError, NotFound
-from core.files import OUTPUT_PURPOSE, NewFile
+from core.files import OUTPUT_PURPOSE, GrowingFile
 from core.readings import Reading, part_of, reading
 
 #: What happened to requests that were not read when their batch ended.
@@ -35,13 +34,13 @@ def write_results(batch: Batch, status: BatchStatus) -> None:
     Raises:
         Unavailable: Postgres or the storage does not answer.
     """
-    # By way of the disk, since how large they become is not known before; and stored when both are whole.
-    with TemporaryFile() as answer_file, TemporaryFile() as error_file:
+    # Into the storage as they are made: how large they become is not known before, and no other disk need be so large.
+    with files.growing() as answer_file, files.growing() as error_file:
         answers, errors = _Lines(answer_file), _Lines(error_file)
         _write_read(batch, status, answers, errors)
         for result in _never_submitted(batch, status):
             errors.write(result)
-        output, failures = answers.stored(), errors.stored()
+    output, failures = answer_file.stored, error_file.stored
     new = [file for file in (output, failures) if file is not None]
     with files.kept_if_added(new), transaction() as connection:
         has_ended = batches.end(
@@ -71,18 +70,13 @@ def write_results(batch: Batch, status: BatchStatus) -> None:
 class _Lines:
     """A file of results, a line each."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: GrowingFile) -> None:
         self._file = file
         self.count = 0
 
     def write(self, result: dict[str, Any]) -> None:
         self.count += 1
         self._file.write(json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-
-    def stored(self) -> NewFile | None:
-        """Store it whole, where it has lines."""
-        self._file.seek(0)
-        return files.put(self._file) if self.count else None
 
 
 def _write_read(batch: Batch, status: BatchStatus, answers: _Lines, errors: _Lines) -> None:

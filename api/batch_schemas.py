@@ -78,7 +78,7 @@ class RequestCountsBody(BaseModel):
 
 
 class BatchErrorBody(BaseModel):
-    """Why a file is no batch."""
+    """Why a batch failed."""
 
     code: str
     message: str
@@ -87,7 +87,7 @@ class BatchErrorBody(BaseModel):
 
 
 class BatchErrorListBody(BaseModel):
-    """Why a file is no batch, its first errors."""
+    """Why a batch failed, the first errors."""
 
     object: Literal["list"] = "list"
     data: list[BatchErrorBody]

@@ -17,7 +17,7 @@ from core.database import looking, transaction, without_row
 from core.errors import NotFound, Unavailable
 from core.ids import made_at, new_id
 from core.settings import settings
-from core.storage import image_store
+from core.storage import FileWriter, image_store
 from core.stored_bytes import count_for_account
 
 #: Of files that batches write.
@@ -50,6 +50,27 @@ class NewFile:
     size_bytes: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class GrowingFile:
+    """A file whose bytes are stored while they are made."""
+
+    id: str
+    writer: FileWriter
+
+    def write(self, data: bytes) -> None:
+        """Write what comes next.
+
+        Raises:
+            Unavailable: The storage does not answer.
+        """
+        self.writer.write(data)
+
+    @property
+    def stored(self) -> NewFile | None:
+        """What is stored when its block has ended; None where nothing was written."""
+        return NewFile(id=self.id, size_bytes=self.writer.size_bytes) if self.writer.size_bytes else None
+
+
 def store(
     account_id: str,
     data: IO[bytes],
@@ -65,19 +86,28 @@ def store(
         Unavailable: The storage or Postgres does not answer; nothing is kept, unless Postgres went just when it had
             taken the file.
     """
-    new = put(data)
+    new = _put(data)
     with kept_if_added([new]), transaction() as connection:
         return add(connection, account_id, new, purpose=purpose, filename=filename, expires_after_s=expires_after_s)
 
 
-def put(data: IO[bytes]) -> NewFile:
-    """Store the bytes of a file that is to be added; without that they are deleted as an orphan's.
+def _put(data: IO[bytes]) -> NewFile:
+    file_id = new_id("file")
+    return NewFile(id=file_id, size_bytes=image_store(settings()).put_stream(_key(file_id), data))
+
+
+@contextmanager
+def growing() -> Iterator[GrowingFile]:
+    """A file that is to be added, and is stored while it is made; there is none where the block raises.
+
+    Without being added it is deleted as an orphan's.
 
     Raises:
         Unavailable: The storage does not answer.
     """
     file_id = new_id("file")
-    return NewFile(id=file_id, size_bytes=image_store(settings()).put_stream(_key(file_id), data))
+    with image_store(settings()).writing(_key(file_id)) as writer:
+        yield GrowingFile(id=file_id, writer=writer)
 
 
 @contextmanager
@@ -198,12 +228,13 @@ def delete_bytes(file_ids: Sequence[str]) -> None:
 
 
 def delete_orphans() -> list[str]:
-    """Delete stored files without a row: their upload was cut short, or their deletion.
+    """Delete stored files without a row: their upload was cut short, or their writing, or their deletion.
 
     Raises:
         Unavailable: The storage or Postgres does not answer.
     """
     latest = datetime.now(UTC) - _ORPHAN_AGE
+    image_store(settings()).delete_unfinished(_ROOT, before=latest)
     stored = [key.rsplit("/", 1)[-1] for key in image_store(settings()).list(_ROOT)]
     old = [file_id for file_id in stored if made_at(file_id) < latest]
     orphans = without_row(FileRow.id, old)

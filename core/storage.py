@@ -6,10 +6,11 @@ import builtins
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
-from datetime import timedelta
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
+from types import TracebackType
 from typing import IO, TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -22,6 +23,7 @@ from core.errors import NotFound, Unavailable
 from core.settings import Settings
 
 if TYPE_CHECKING:
+    from obstore import WritableFile
     from obstore.store import ClientConfig, RetryConfig
 
 Item = TypeVar("Item")
@@ -29,12 +31,48 @@ Result = TypeVar("Result")
 
 #: Read at once of a file that is too large to be held.
 _PIECE_BYTES = 2**20
+#: Held of a file that is written while it is made, and as much again is on its way: the least that S3 takes as a part.
+_PART_BYTES = 5 * 2**20
 #: Files of one job or claim that are on their way to or from a bucket at once.
 _MOST_TRIPS = 16
 #: A bucket that does not answer is said to be away within some seconds; obstore itself would try for three minutes.
 #: An operator who writes `http://` in AWS_ENDPOINT_URL means it.
 _S3_CLIENT: ClientConfig = {"connect_timeout": "3s", "timeout": "60s", "allow_http": True}
 _S3_RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
+
+
+class FileWriter(AbstractContextManager["FileWriter"]):
+    """A new file that is written while it is made; there is none where its block raises, or has written nothing."""
+
+    def __init__(self, writer: WritableFile, refuse_new_folder: Callable[[], None]) -> None:
+        self._writer = writer
+        self._refuse_new_folder = refuse_new_folder
+        self.size_bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Write what comes next.
+
+        Raises:
+            Unavailable: The store does not answer or has no room.
+        """
+        # obstore's writer calls all that it meets an OSError.
+        with _outages(OSError):
+            self._refuse_new_folder()
+            self._writer.write(data)
+        self.size_bytes += len(data)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let the file be seen, whole, or not at all.
+
+        Raises:
+            Unavailable: The store does not answer or has no room.
+        """
+        if self.size_bytes:
+            with _outages(OSError):
+                self._refuse_new_folder()
+                self._writer.__exit__(kind, error, traceback)
 
 
 class ImageStore:
@@ -107,6 +145,17 @@ class ImageStore:
             self._refuse_new_folder()
             obstore.put(self._store, key, data)
             return int(obstore.head(self._store, key)["size"])
+
+    def writing(self, key: str) -> FileWriter:
+        """A file that is written while it is made, held nowhere as a whole. The key must be a new one.
+
+        Raises:
+            Unavailable: The folder of the store is not there.
+        """
+        with _outages():
+            self._refuse_new_folder()
+            writer = obstore.open_writer(self._store, key, buffer_size=_PART_BYTES, max_concurrency=1)
+            return FileWriter(writer, self._refuse_new_folder)
 
     def stream(self, key: str, *, from_byte: int = 0) -> Iterator[bytes]:
         """A file piece by piece, from a place on.
@@ -186,6 +235,17 @@ class ImageStore:
             # Not obstore's automatic_cleanup: it also removes `images/` with the last job, under the next one's feet.
             shutil.rmtree(Path(str(self._store.prefix)) / prefix, ignore_errors=True)
 
+    def delete_unfinished(self, prefix: str, *, before: datetime) -> None:
+        """Delete what killed writers left directly below a prefix, and nobody wrote to since a time.
+
+        Only a folder shows it; a bucket has rules of its own for uploads that were not completed.
+        """
+        if isinstance(self._store, LocalStore):
+            for path in (Path(str(self._store.prefix)) / prefix).glob("*#*"):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < before.timestamp():
+                        path.unlink()
+
 
 def image_store(settings: Settings) -> ImageStore:
     """The image store of this process at `storage_url`; a folder is made, for its owner only, if it is missing.
@@ -213,9 +273,10 @@ def _opened(url: str) -> ImageStore:
 
 
 @contextmanager
-def _outages() -> Iterator[None]:
+def _outages(*also: type[Exception]) -> Iterator[None]:
+    # obstore calls a missing bucket, and a folder that was taken away, a file that is not found.
+    outages: tuple[type[Exception], ...] = (BaseError, PermissionError, FileNotFoundError, *also)
     try:
         yield
-    # obstore calls a missing bucket, and a folder that was taken away, a file that is not found.
-    except (BaseError, PermissionError, FileNotFoundError) as exc:
+    except outages as exc:
         raise Unavailable("the image store cannot be used right now; try again later") from exc

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from sqlalchemy import event, text
 
-from api import batch_rounds, batch_work, prompt_jobs, remote_images
+from api import batch_results, batch_rounds, batch_work, prompt_jobs, remote_images
 from api.batch_rounds import Clerk
 from api.batch_work import turn
 from api.prompt_jobs import AskedLines
@@ -20,7 +23,7 @@ from core.database import engine, transaction
 from core.errors import Unavailable
 from core.new_jobs import NewJob
 from core.settings import settings
-from core.storage import image_store
+from core.storage import ImageStore, image_store
 from tests.domain import assert_ledger_balances, new_caller, new_key, png, rows, submit_lines
 from tests.fakes import FakeRecognizer
 from tests.openai_batches import LINE, Killed, chat, counts, create, ended, response, results, working
@@ -68,6 +71,23 @@ def begun(client: openai.OpenAI, *requests: dict[str, Any]) -> Batch:
     create(client, *requests)
     turn(open_batches()[-1], last_try=False)
     return open_batches()[-1]
+
+
+def read_whole(client: openai.OpenAI, *requests: dict[str, Any]) -> Batch:
+    """A batch of which only the results have not been written."""
+    batch = begun(client, *requests)
+    with worker_of(FakeRecognizer(rows=16)) as transcription, pumped(transcription):
+        wait_until(lambda: Clerk().work_once(FOREVER) and open_batches()[0].status == "finalizing")
+    return batch
+
+
+def unhurried_clerk() -> Clerk:
+    """One for whom each pause is over when he looks again."""
+    return Clerk(clock=itertools.count(step=10).__next__)
+
+
+def meets_a_defect(*_: Any, **__: Any) -> None:
+    raise ZeroDivisionError
 
 
 def test_a_request_that_meets_a_defect_fails_alone_after_three_tries(
@@ -248,9 +268,7 @@ def test_a_batch_that_was_read_ends_while_another_of_its_account_is_read(
 def test_a_clerk_that_dies_while_it_writes_leaves_results_once(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, dies_at: str
 ) -> None:
-    batch = begun(client, chat("a"), chat("b", data_url(b"no image")))
-    with worker_of(FakeRecognizer(rows=16)) as transcription, pumped(transcription):
-        wait_until(lambda: Clerk().work_once(FOREVER) and open_batches()[0].status == "finalizing")
+    batch = read_whole(client, chat("a"), chat("b", data_url(b"no image")))
 
     def die(*_: Any, **__: Any) -> None:
         raise Killed
@@ -272,6 +290,59 @@ def test_a_clerk_that_dies_while_it_writes_leaves_results_once(
     assert rows("SELECT stored_bytes FROM accounts") == rows(
         "SELECT (SELECT sum(size_bytes) FROM files) + (SELECT sum(stored_bytes) FROM jobs)"
     )
+
+
+def test_results_need_no_room_but_in_the_storage(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    batch = read_whole(client, chat("a"), chat("b", data_url(b"no image")))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nothing fits in here"))
+    assert Clerk().work_once(FOREVER)
+    seen = client.batches.retrieve(batch.id)
+    assert results(client, seen.output_file_id).keys() == {"a"}
+    assert results(client, seen.error_file_id).keys() == {"b"}
+
+
+def test_a_batch_whose_results_meet_a_defect_fails_after_three_tries(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = read_whole(client, chat("a", data_url(b"no image")), chat("b"))
+    stored = image_store(settings()).list("files")
+    monkeypatch.setattr(batch_results, "dumped", meets_a_defect)
+    clerk = unhurried_clerk()
+    assert [clerk.work_once(FOREVER) for _ in range(4)] == [False, False, True, False]
+    seen = client.batches.retrieve(batch.id)
+    assert seen.errors is not None and seen.errors.data is not None
+    assert (seen.status, [error.code for error in seen.errors.data]) == ("failed", ["internal"])
+    assert (seen.output_file_id, seen.error_file_id) == (None, None)
+    assert sorted(image_store(settings()).list("files")) == sorted(stored)
+
+
+def test_a_batch_that_was_given_up_fails_too_where_its_results_meet_a_defect(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = begun(client, chat("a"))
+    client.batches.cancel(batch.id)
+    monkeypatch.setattr(batch_results, "_unread", meets_a_defect)
+    clerk = unhurried_clerk()
+    assert [clerk.work_once(FOREVER) for _ in range(3)] == [False, False, True]
+    assert client.batches.retrieve(batch.id).status == "failed"
+
+
+def test_results_wait_for_a_storage_that_is_away_also_at_the_last_try(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = read_whole(client, chat("a"))
+
+    def away(*_: Any) -> None:
+        raise Unavailable
+
+    with monkeypatch.context() as outage:
+        outage.setattr(ImageStore, "writing", away)
+        with pytest.raises(Unavailable):
+            turn(open_batches()[0], last_try=True)
+    assert turn(open_batches()[0], last_try=True)
+    assert client.batches.retrieve(batch.id).status == "completed"
 
 
 def test_what_was_read_of_a_request_that_failed_stands_in_the_error_file(client: openai.OpenAI) -> None:
@@ -322,9 +393,7 @@ def test_what_was_read_is_kept_until_its_batch_is_written(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.retention.settings", lambda: settings().model_copy(update={"retention_days": 1e-9}))
-    batch = begun(client, chat("a"), chat("b"))
-    with worker_of(FakeRecognizer(rows=16)) as transcription, pumped(transcription):
-        wait_until(lambda: Clerk().work_once(FOREVER) and open_batches()[0].status == "finalizing")
+    batch = read_whole(client, chat("a"), chat("b"))
     with transaction() as connection:
         assert retention.delete_kept_too_long(connection) == []
     Clerk().work_once(FOREVER)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from base64 import b64encode
 from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -89,6 +92,15 @@ def test_a_file_whose_upload_was_cut_short_goes_after_some_hours() -> None:
     image_store(settings()).put(key, b"pixels")
     assert files.delete_orphans() == [key.removeprefix("files/")]
     assert key not in image_store(settings()).list("files")
+
+
+def test_what_a_killed_clerk_had_written_of_a_file_goes_after_some_hours() -> None:
+    image_store(settings()).put("files/file_01jd4000000000000000000001", b"a file of that folder")
+    left = Path(urlsplit(settings().storage_url).path) / "files" / "file_01jd4000000000000000000002#1"
+    left.write_bytes(b"half a file")
+    os.utime(left, (1, 1))
+    files.delete_orphans()
+    assert not left.exists()
 
 
 def test_a_short_request_does_not_name_more_images_than_a_long_one_could_hold(

@@ -203,12 +203,25 @@ def test_a_large_file_is_written_and_read_piece_by_piece(store: ImageStore) -> N
     assert list(store.stream("files/large", from_byte=len(data))) == []
 
 
+def test_a_file_is_written_while_it_is_made_or_not_at_all(store: ImageStore) -> None:
+    with store.writing("files/large") as file:
+        for _ in range(12):
+            file.write(b"ab" * 500_000)
+    assert store.get("files/large") == b"ab" * 6_000_000
+    with pytest.raises(ZeroDivisionError), store.writing("files/cut short") as file:
+        file.write(b"ab" * 6_000_000)
+        raise ZeroDivisionError
+    assert store.list("files") == ["files/large"]
+
+
 @pytest.mark.usefixtures("store")
 def test_a_bucket_that_is_away_is_unavailable_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     away = image_store(Settings(storage_url="s3://pictures/away"))
     with pytest.raises(Unavailable):
         away.put("images/job_1/img_1", b"pixels")
+    with pytest.raises(Unavailable), away.writing("files/large") as file:
+        file.write(b"pixels")
 
 
 class _WithoutBucket(BaseHTTPRequestHandler):

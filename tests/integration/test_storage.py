@@ -5,6 +5,7 @@ import os
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,47 @@ def test_an_address_that_is_no_store_is_refused_at_start(url: str) -> None:
 def test_a_bucket_is_opened_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "AWS_REGION", "eu-west-3")
     assert isinstance(image_store(Settings(storage_url="s3://lines/of/ours")), ImageStore)
+
+
+def test_a_file_that_is_written_while_it_is_made_is_seen_when_it_is_whole(store: ImageStore) -> None:
+    with store.writing("files/large") as file:
+        for _ in range(12):
+            file.write(b"x" * 1_000_000)
+        assert store.list("files") == []
+    assert (store.get("files/large"), file.size_bytes) == (b"x" * 12_000_000, 12_000_000)
+
+
+@pytest.mark.parametrize("megabytes", [1, 12])
+def test_of_a_file_that_could_not_be_made_nothing_is_left(store: ImageStore, folder: Path, megabytes: int) -> None:
+    with pytest.raises(ZeroDivisionError), store.writing("files/cut short") as file:
+        for _ in range(megabytes):
+            file.write(b"x" * 1_000_000)
+        raise ZeroDivisionError
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_file_into_which_nothing_was_written_is_none(store: ImageStore) -> None:
+    with store.writing("files/empty"):
+        pass
+    assert store.list("files") == []
+
+
+def test_a_folder_that_is_taken_away_while_a_file_is_made_is_not_made_anew(store: ImageStore, folder: Path) -> None:
+    with pytest.raises(Unavailable), store.writing("files/late") as file:
+        file.write(b"pixels")
+        folder.rmdir()
+    assert not folder.exists()
+
+
+def test_what_a_killed_writer_left_is_deleted_when_nobody_writes_to_it_any_more(
+    store: ImageStore, folder: Path
+) -> None:
+    with store.writing("files/growing") as file:
+        file.write(b"x" * 6_000_000)
+        (left,) = (path for path in folder.rglob("*") if path.is_file())
+        killed = left.with_name("killed#1")
+        killed.write_bytes(b"half a file")
+        os.utime(killed, (1, 1))
+        store.delete_unfinished("files", before=datetime.fromtimestamp(2, UTC))
+        assert not killed.exists()
+    assert store.list("files") == ["files/growing"]
