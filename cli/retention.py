@@ -23,7 +23,7 @@ def retention(
         Path, typer.Option(help="Folder of a running `inkqueue up`, where DATABASE_URL names no database.")
     ] = DEFAULT_STATE_DIR,
 ) -> None:
-    """Keep an account's images and text for so many days after a job ends; the ledger stays."""
+    """Keep what an account's jobs and batches hold for so many days after their end; the ledger stays."""
     kept_days = None if days == _DEFAULT else _days(days)
     reach_database(state_dir)
     with transaction() as connection:

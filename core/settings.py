@@ -115,8 +115,8 @@ class Settings(BaseSettings):
     """Days after which an ended delivery leaves the log."""
 
     retention_days: Annotated[float, Field(ge=0)] = 0.0
-    """Days after which images, text and metadata of an ended job are deleted; 0 keeps them for ever. An account may
-    have its own: `inkqueue retention`."""
+    """Days after which images, text and metadata of an ended job are deleted, and the requests of an ended batch; 0
+    keeps them for ever. An account may have its own: `inkqueue retention`."""
 
     signup_grant_credits: Annotated[int, Field(ge=0)] = 1000
     """Credits that a new account starts with; one credit reads one line."""

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Text, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Text,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from core.accounts import Caller
 from core.errors import NotFound
@@ -176,10 +190,23 @@ def count_due(connection: Connection) -> int:
 
 def forget_job(connection: Connection, job_id: str) -> None:
     """Take out of the log what it holds of a deleted job's content: metadata, and what receivers answered."""
-    of_job = WebhookDeliveryRow.job_id == job_id
+    _forget(connection, WebhookDeliveryRow.job_id == job_id)
+
+
+def forget_batches(connection: Connection, account_ids: Collection[str], batch_ids: Collection[str]) -> None:
+    """Take out of the log what it holds of batches of these accounts, as of a deleted job."""
+    of_batches = and_(
+        WebhookDeliveryRow.account_id.in_(account_ids),
+        WebhookDeliveryRow.event.startswith("batch."),
+        WebhookDeliveryRow.data["id"].astext.in_(batch_ids),
+    )
+    _forget(connection, of_batches)
+
+
+def _forget(connection: Connection, told_of: ColumnElement[bool]) -> None:
     without_metadata = WebhookDeliveryRow.data.op("-")(literal("metadata", Text))
-    connection.execute(update(WebhookDeliveryRow).where(of_job).values(data=without_metadata))
-    answered = select(WebhookDeliveryRow.id).where(of_job).scalar_subquery()
+    connection.execute(update(WebhookDeliveryRow).where(told_of).values(data=without_metadata))
+    answered = select(WebhookDeliveryRow.id).where(told_of).scalar_subquery()
     connection.execute(
         update(WebhookAttemptRow).where(WebhookAttemptRow.delivery_id.in_(answered)).values(response=None)
     )

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 from PIL import Image
-from sqlalchemy import text
+from sqlalchemy import func, insert, text
 
 from core import accounts, credits
 from core.accounts import Caller, KeyTerms
 from core.amounts import CREDIT_MICRO
+from core.batch_tables import BatchRequestRow, BatchRow
 from core.claims import Claim
 from core.database import transaction
+from core.ids import new_id
 from core.images import inspect_image
 from core.new_jobs import NewImage, NewJob, submit
 from core.outcomes import Outcome
@@ -89,6 +92,31 @@ def submit_lines(
 def retry(caller: Caller, job_id: str) -> str:
     """Submit what a job did not read; the new job's id."""
     return submit(caller, retry_of(caller, job_id))
+
+
+def ended_batch(caller: Caller, days: float, *, requests: int = 3) -> str:
+    """A batch that was written so many days ago, and whose requests all failed; its id."""
+    batch_id = new_id("batch")
+    failed = {"batch_id": batch_id, "outcome": "failed", "error_status": 400, "error": {"message": "no image"}}
+    with transaction() as connection:
+        connection.execute(
+            insert(BatchRow).values(
+                id=batch_id,
+                account_id=caller.account_id,
+                key_id=caller.key_id,
+                endpoint="/v1/chat/completions",
+                input_file_id=new_id("file"),
+                status="completed",
+                caller_metadata={"box": "12"},
+                expires_at=func.now(),
+                completed_at=func.now() - timedelta(days=days),
+                requests_total=requests,
+                requests_failed=requests,
+            )
+        )
+        lines = [failed | {"line": line, "custom_id": f"line-{line}"} for line in range(1, requests + 1)]
+        connection.execute(insert(BatchRequestRow), lines)
+    return batch_id
 
 
 def read_line(text_read: str = "irlandais", *, flags: Sequence[Flag] = ()) -> Line:

@@ -11,6 +11,8 @@ from core import files, idempotency, job_files, notices, retention, webhook_deli
 from core.database import transaction
 from core.errors import Unavailable
 
+#: To see that no batch is kept too long takes longer than the other looks.
+_BATCHES_EVERY_S = 60.0
 _ORPHANS_EVERY_S = 3600.0
 
 _log = structlog.get_logger(__name__)
@@ -25,7 +27,7 @@ class Cleaner:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._orphans_due_s = clock()
+        self._batches_due_s = self._orphans_due_s = clock()
 
     def clean(self) -> bool:
         """One round, in which each duty does its part though another fails; whether more may be left to do."""
@@ -37,10 +39,19 @@ class Cleaner:
             _give_up_overdue_webhooks,
             _shorten_webhook_log,
         ]
+        if self._clock() >= self._batches_due_s:
+            duties.append(self._forget_old_batches)
         if self._clock() >= self._orphans_due_s:
             self._orphans_due_s = self._clock() + _ORPHANS_EVERY_S
             duties += [_delete_orphaned_files, _delete_orphaned_images]
         return any([_does_something(duty) for duty in duties])
+
+    def _forget_old_batches(self) -> bool:
+        with transaction() as connection:
+            more = retention.forget_batches_kept_too_long(connection)
+        if not more:
+            self._batches_due_s = self._clock() + _BATCHES_EVERY_S
+        return more
 
 
 def _does_something(duty: Callable[[], bool]) -> bool:

@@ -6,17 +6,18 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import text
 
-from core import job_files
+from core import job_files, retention
 from core.database import transaction, without_row
 from core.errors import Unavailable
 from core.ids import new_id
 from core.job_tables import JobRow
 from core.jobs import delete_job
+from core.retention import set_retention
 from core.settings import settings
 from core.storage import image_store
 from core.webhooks import JobWebhook
 from tests.clocks import Clock
-from tests.domain import new_caller, png, rows, submit_lines
+from tests.domain import ended_batch, new_caller, png, rows, submit_lines
 from tests.webhook_domain import ended_job
 from worker.cleaner import Cleaner
 
@@ -83,6 +84,24 @@ def test_a_duty_that_fails_keeps_no_other_from_its_own(
         delete_job(caller, job_id)
     assert Cleaner().clean()
     assert not images_of(job_id)
+
+
+def test_batches_that_are_kept_too_long_are_forgotten_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    caller = new_caller()
+    with transaction() as connection:
+        set_retention(connection, caller.account_id, 1)
+    monkeypatch.setattr(retention, "_REQUESTS_A_ROUND", 2)
+    ended_batch(caller, 2, requests=5)
+    clock = Clock()
+    cleaner = Cleaner(clock)
+    left = []
+    while cleaner.clean():
+        left.append(rows("SELECT count(*) FROM batch_requests")[0][0])
+    assert left == [3, 1, 0]
+    ended_batch(caller, 2, requests=1)
+    assert not cleaner.clean()
+    clock.pass_time(60)
+    assert cleaner.clean()
 
 
 @pytest.mark.usefixtures("webhooks_to_here")

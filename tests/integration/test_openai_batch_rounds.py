@@ -402,6 +402,25 @@ def test_what_was_read_is_kept_until_its_batch_is_written(
         assert len(retention.delete_kept_too_long(connection)) == 1
 
 
+def test_a_batch_that_is_forgotten_is_still_seen_with_its_counts_and_files(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.retention.settings", lambda: settings().model_copy(update={"retention_days": 1e-9}))
+    batch = read_whole(client, chat("a"), chat("b", data_url(b"no image")))
+    with transaction() as connection:
+        assert not retention.forget_batches_kept_too_long(connection)
+    Clerk().work_once(FOREVER)
+    before = client.batches.retrieve(batch.id)
+    with transaction() as connection:
+        assert retention.forget_batches_kept_too_long(connection)
+    assert rows("SELECT custom_id FROM batch_requests") == []
+    seen = client.batches.retrieve(batch.id)
+    assert (before.metadata, seen) == ({"box": "12"}, before.model_copy(update={"metadata": None}))
+    assert list(client.batches.list()) == [seen]
+    assert results(client, seen.output_file_id).keys() == {"a"}
+    assert results(client, seen.error_file_id).keys() == {"b"}
+
+
 def test_a_clerk_that_stood_still_submits_nothing_for_a_batch_that_another_has_ended(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:

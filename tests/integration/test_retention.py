@@ -4,12 +4,12 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from core import job_files, jobs
+from core import job_files, jobs, retention
 from core.accounts import Caller
 from core.database import transaction
-from core.retention import delete_kept_too_long, set_retention
+from core.retention import delete_kept_too_long, forget_batches_kept_too_long, set_retention
 from core.settings import settings
-from tests.domain import assert_ledger_balances, new_caller, rows, submit_lines
+from tests.domain import assert_ledger_balances, ended_batch, new_caller, rows, submit_lines
 
 
 def ended_days_ago(caller: Caller, days: float) -> str:
@@ -26,6 +26,11 @@ def ended_days_ago(caller: Caller, days: float) -> str:
 def swept() -> list[str]:
     with transaction() as connection:
         return delete_kept_too_long(connection)
+
+
+def forgotten() -> bool:
+    with transaction() as connection:
+        return forget_batches_kept_too_long(connection)
 
 
 @pytest.fixture
@@ -61,6 +66,52 @@ def test_an_accounts_own_rule_goes_before_the_services() -> None:
     old = ended_days_ago(short, 2)
     ended_days_ago(forever, 10_000)
     assert swept() == [old]
+
+
+@pytest.mark.usefixtures("thirty_days")
+def test_what_a_batch_held_is_forgotten_when_it_was_kept_long_enough_and_its_entry_stays() -> None:
+    caller = new_caller()
+    old, young, going_on = ended_batch(caller, 31), ended_batch(caller, 29), ended_batch(caller, 31)
+    rows("UPDATE batches SET status = 'finalizing', completed_at = NULL WHERE id = :id RETURNING id", id=going_on)
+    rows("UPDATE batches SET errors = '[]' RETURNING id")
+    assert [forgotten(), forgotten()] == [True, False]
+    assert {batch_id for (batch_id,) in rows("SELECT DISTINCT batch_id FROM batch_requests")} == {young, going_on}
+    assert rows(
+        "SELECT status, requests_total, requests_failed, caller_metadata, errors FROM batches WHERE id = :id", id=old
+    ) == [("completed", 3, 3, {}, None)]
+    kept = rows('SELECT id FROM batches WHERE caller_metadata = \'{"box": "12"}\' AND errors IS NOT NULL ORDER BY id')
+    assert kept == [(young,), (going_on,)]
+
+
+@pytest.mark.parametrize("way", ["failed_at", "expired_at", "cancelled_at"])
+@pytest.mark.usefixtures("thirty_days")
+def test_a_batch_is_forgotten_whatever_way_it_ended(way: str) -> None:
+    ended_batch(new_caller(), 31)
+    status = way.removesuffix("_at")
+    rows(f"UPDATE batches SET {way} = completed_at, completed_at = NULL, status = '{status}' RETURNING id")
+    assert forgotten()
+    assert rows("SELECT count(*) FROM batch_requests") == [(0,)]
+
+
+@pytest.mark.usefixtures("thirty_days")
+def test_the_requests_of_a_batch_go_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_REQUESTS_A_ROUND", 2)
+    ended_batch(new_caller(), 31, requests=5)
+    left = []
+    while forgotten():
+        left += rows("SELECT count(*) FROM batch_requests")
+    assert left == [(3,), (1,), (0,)]
+
+
+def test_batches_are_kept_for_ever_if_nothing_else_is_said_and_by_an_accounts_own_rule() -> None:
+    ended_batch(new_caller(), 10_000)
+    assert not forgotten()
+    short = new_caller("short")
+    with transaction() as connection:
+        set_retention(connection, short.account_id, 1)
+    ended_batch(short, 2)
+    assert forgotten()
+    assert rows("SELECT count(*) FROM batch_requests") == [(3,)]
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from openai import OpenAI
 from core import jobs, outcomes
 from core.claims import claim
 from core.database import transaction
+from core.retention import forget_batches_kept_too_long, set_retention
 from core.webhook_deliveries import DeliveryStatus, replay, resend
 from core.webhook_endpoints import change_endpoint, get_endpoint
+from core.webhook_events import EventType
 from core.webhook_secrets import ensure_secret, rotate_secret
-from core.webhooks import JobWebhook
-from tests.domain import MODEL, new_caller, read, rows, submit_lines
+from core.webhooks import JobWebhook, announce_batch
+from tests.domain import MODEL, ended_batch, new_caller, read, rows, submit_lines
 from tests.receiver import Answer, dripping, receiving, reset, silence, status
 from tests.waiting import wait_until
 from tests.webhook_domain import deliveries, ended_job, endpoint, statuses
@@ -263,3 +265,20 @@ def test_deleting_a_job_takes_its_metadata_and_answers_out_of_the_log() -> None:
         jobs.delete_job(caller, job_id)
     assert rows("SELECT data ? 'metadata' FROM webhook_deliveries") == [(False,)]
     assert rows("SELECT response FROM webhook_attempts") == [(None,)]
+
+
+def test_forgetting_a_batch_takes_its_metadata_and_answers_out_of_the_log() -> None:
+    caller = new_caller()
+    with transaction() as connection:
+        set_retention(connection, caller.account_id, 1)
+    with receiving() as receiver:
+        endpoint(caller, receiver, events=[EventType.BATCH_COMPLETED])
+        for days in (0, 2):
+            batch_id = ended_batch(caller, days)
+            with transaction() as connection:
+                announce_batch(connection, batch_id)
+        wait_until(lambda: len(deliveries(caller, status=DeliveryStatus.DELIVERED)) == 2)
+        with transaction() as connection:
+            forget_batches_kept_too_long(connection)
+    assert rows("SELECT data ? 'metadata' FROM webhook_deliveries ORDER BY id") == [(True,), (False,)]
+    assert rows("SELECT response IS NULL FROM webhook_attempts ORDER BY delivery_id") == [(False,), (True,)]
