@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from api.auth import authenticate, caller
 from api.credit_schemas import DryRunQuery, QuoteBody, ReceiptBody
 from api.idempotency import once_by_id, once_of, take_once
+from api.model_choice import chosen_model
 from api.own_ids import resolve_own_id
 from api.preferences import preferred_wait_s
 from api.problems import ERROR_RESPONSES
@@ -157,7 +158,11 @@ def cancel_job(path: JobPath) -> Response:
 def retry_job(path: JobPath) -> Response:
     """Submit a new job with those images of an ended job that were not read; only what is then read is charged."""
     once = once_of(request)
-    return _taken_once(once, lambda: retry_of(caller(), path.job_id))
+    return _taken_once(once, lambda: retry_of(caller(), path.job_id, choose_model=_still_served))
+
+
+def _still_served(model: str, beams: int) -> str:
+    return chosen_model(model, beams=beams)
 
 
 @job_routes.delete("/<job_id>", responses={200: DeletedBody})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -20,17 +21,24 @@ from core.webhook_events import EventType
 from core.webhooks import JobWebhook
 
 
-def retry_of(caller: Caller, job_id: str) -> NewJob:
+def retry_of(caller: Caller, job_id: str, *, choose_model: Callable[[str, int], str]) -> NewJob:
     """Make a new job of those images of an ended one that were not read, to be submitted like any other.
 
     It has the same options but for the deadline, which may be over. Each job has files of its own, so that either can
     be deleted without the other.
+
+    Args:
+        caller: Whose job.
+        job_id: The job that has ended.
+        choose_model: Judges its model, with the beams that it asks for, and gives the name under which workers serve it
+            now; they may have changed since. No image is read before.
 
     Raises:
         NotFound: The account has no such job.
         Gone: It was deleted.
         NotFinished: It has not ended.
         AlreadyFinished: All its images were read.
+        InkqueueError: What `choose_model` raises.
         Unavailable: Postgres or the storage cannot be reached.
     """
     with transaction() as connection:
@@ -44,8 +52,9 @@ def retry_of(caller: Caller, job_id: str) -> NewJob:
         raise NotFinished(f"the job is still {job.status}; wait for its end, or cancel it")
     if not unread:
         raise AlreadyFinished("every image of this job was read: there is nothing to retry")
+    model = choose_model(job.model, job.beams)
     return NewJob(
-        model=job.model,
+        model=model,
         mode=Mode(job.mode),
         priority=Priority(job.priority),
         max_lines=job.max_lines,

@@ -91,7 +91,7 @@ def submit_lines(
 
 def retry(caller: Caller, job_id: str) -> str:
     """Submit what a job did not read; the new job's id."""
-    return submit(caller, retry_of(caller, job_id))
+    return submit(caller, retry_of(caller, job_id, choose_model=lambda model, _: model))
 
 
 def ended_batch(caller: Caller, days: float, *, requests: int = 3) -> str:

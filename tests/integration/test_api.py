@@ -466,6 +466,25 @@ def test_a_job_is_retried_over_http(http: FlaskClient) -> None:
     assert answer.headers["Location"] == f"/v1/jobs/{answer.get_json()['id']}"
 
 
+def test_a_retry_for_a_model_that_nobody_serves_any_more_is_refused_and_holds_nothing(
+    http: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker_id = leases.register([{"name": "microsoft/trocr-base-printed"}])
+    job_id = submit(http, model="trocr-base-printed").get_json()["id"]
+    http.post(f"/v1/jobs/{job_id}/cancel")
+    leases.resign(worker_id)
+    fetched: list[object] = []
+
+    def fetch(*image: str) -> bytes:
+        fetched.append(image)
+        return PICTURE
+
+    monkeypatch.setattr("core.job_files.get_image", fetch)
+    assert error_of(http.post(f"/v1/jobs/{job_id}/retry")) == (404, "model_not_loaded")
+    assert (fetched, rows("SELECT id FROM jobs")) == ([], [(job_id,)])
+    assert rows("SELECT held_micro FROM accounts") == [(0,)]
+
+
 def test_a_deadline_is_told_with_the_job(http: FlaskClient) -> None:
     job = submit(http, deadline_s="60").get_json()
     assert job["deadline_at"] > job["created_at"]
