@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import structlog
+
 from api.batch_requests import file_lines, read_line
 from api.chat_schemas import ChatCompletionBody
 from api.openai_schemas import dumped
@@ -21,6 +23,8 @@ from core.errors import Gone, InkqueueError, NotFound
 from core.files import OUTPUT_PURPOSE, GrowingFile
 from core.readings import Reading, part_of, reading
 
+_log = structlog.get_logger(__name__)
+
 #: What happened to requests that were not read when their batch ended.
 _UNREAD = {
     BatchStatus.EXPIRED: ("batch_expired", "the batch's window ended before this request was read"),
@@ -28,8 +32,13 @@ _UNREAD = {
 }
 
 
-def write_results(batch: Batch, status: BatchStatus) -> None:
+def write_results(batch: Batch, status: BatchStatus, *, last_try: bool) -> None:
     """Write the files of a batch whose requests have ended, and end it as `status`.
+
+    Args:
+        batch: Whose.
+        status: As what it ends.
+        last_try: Whether a request whose result meets a defect of ours is to fail, rather than this writing.
 
     Raises:
         Unavailable: Postgres or the storage does not answer.
@@ -37,7 +46,7 @@ def write_results(batch: Batch, status: BatchStatus) -> None:
     # Into the storage as they are made: how large they become is not known before, and no other disk need be so large.
     with files.growing() as answer_file, files.growing() as error_file:
         answers, errors = _Lines(answer_file), _Lines(error_file)
-        _write_read(batch, status, answers, errors)
+        _write_read(batch, status, answers, errors, last_try=last_try)
         for result in _never_submitted(batch, status):
             errors.write(result)
     output, failures = answer_file.stored, error_file.stored
@@ -79,14 +88,33 @@ class _Lines:
         self._file.write(json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
 
 
-def _write_read(batch: Batch, status: BatchStatus, answers: _Lines, errors: _Lines) -> None:
+def _write_read(batch: Batch, status: BatchStatus, answers: _Lines, errors: _Lines, *, last_try: bool) -> None:
     """Write the requests that were submitted, or refused, in the order of their lines."""
     for request, found in _readings(batch):
+        is_answer, result = _result(batch, status, request, found, last_try=last_try)
+        (answers if is_answer else errors).write(result)
+
+
+def _result(
+    batch: Batch,
+    status: BatchStatus,
+    request: BatchRequest,
+    found: Reading | InkqueueError | None,
+    *,
+    last_try: bool,
+) -> tuple[bool, dict[str, Any]]:
+    """Whether a request has an answer, and its line."""
+    try:
         if isinstance(found, Reading) and request.outcome is RequestOutcome.COMPLETED:
             body = ResponseBody.of(found) if batch.endpoint == "/v1/responses" else ChatCompletionBody.of(found)
-            answers.write(_told(batch, request, 200, dumped(body)))
-        else:
-            errors.write(_failure(batch, status, request, found))
+            return True, _told(batch, request, 200, dumped(body))
+        return False, _failure(batch, status, request, found)
+    except Exception:
+        if not last_try:
+            raise
+        # All that was read is charged: the defect of one result must not keep the others from their caller.
+        _log.exception("the result of a request of a batch cannot be written", line=request.line)
+        return False, _refused(batch, request, InkqueueError())
 
 
 def _failure(

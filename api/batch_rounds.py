@@ -22,6 +22,8 @@ from core.database import transaction
 ROUND_S = 0.5
 #: A pause is twice as long as the one before it, up to this.
 _LONGEST_PAUSE_S = 8.0
+#: And up to this after a defect of ours, which only another version of the service may mend.
+_LONGEST_PAUSE_AFTER_DEFECT_S = 300.0
 #: So often a request may meet a defect of ours before it is failed for it.
 _TRIES = 3
 
@@ -102,7 +104,8 @@ class Clerk:
             _TURNS.labels("done").inc()
             del self._paces[batch.id]
             return further
-        pace.pause_s = min(2 * pace.pause_s, _LONGEST_PAUSE_S) if pace.pause_s else ROUND_S
+        longest_s = _LONGEST_PAUSE_AFTER_DEFECT_S if pace.defects else _LONGEST_PAUSE_S
+        pace.pause_s = min(2 * pace.pause_s, longest_s) if pace.pause_s else ROUND_S
         pace.due_s = self._clock() + pace.pause_s
         return False
 

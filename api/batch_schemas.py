@@ -78,7 +78,7 @@ class RequestCountsBody(BaseModel):
 
 
 class BatchErrorBody(BaseModel):
-    """Why a batch failed."""
+    """Why a file is no batch."""
 
     code: str
     message: str
@@ -87,7 +87,7 @@ class BatchErrorBody(BaseModel):
 
 
 class BatchErrorListBody(BaseModel):
-    """Why a batch failed, the first errors."""
+    """Why a file is no batch, its first errors."""
 
     object: Literal["list"] = "list"
     data: list[BatchErrorBody]

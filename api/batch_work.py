@@ -12,14 +12,13 @@ import structlog
 
 from api.batch_requests import file_lines, validate
 from api.batch_results import write_results
-from api.batch_schemas import BatchErrorBody
 from api.batch_submission import SLICE_BYTES, submit_requests
 from api.jsonl import FileLine
 from core import batch_requests, batches, jobs
 from core.accounts import Caller
 from core.batches import Batch, BatchStatus
 from core.database import transaction
-from core.errors import AlreadyFinished, Gone, InkqueueError, NotFound, Unavailable
+from core.errors import AlreadyFinished, Gone, NotFound
 
 #: Requests that one turn submits: as many, or as many as come to `SLICE_BYTES`.
 _SLICE_REQUESTS = 64
@@ -35,8 +34,7 @@ def turn(batch: Batch, *, last_try: bool) -> bool:
 
     Args:
         batch: As it was found just now.
-        last_try: Whether a request that meets a defect of ours is to fail, rather than this turn; or the batch, where
-            it is its results that cannot be written.
+        last_try: Whether a request that meets a defect of ours is to fail, rather than this turn.
 
     Raises:
         RateLimited: There is no room for its next request now.
@@ -48,7 +46,8 @@ def turn(batch: Batch, *, last_try: bool) -> bool:
         _look_through(batch)
         return True
     if batch.status is BatchStatus.FINALIZING:
-        return _write(batch, BatchStatus.COMPLETED, last_try=last_try)
+        write_results(batch, BatchStatus.COMPLETED, last_try=last_try)
+        return True
     with transaction() as connection:
         due = batches.is_due(connection, batch)
         batch_requests.settle(connection, batch)
@@ -63,7 +62,7 @@ def _look_through(batch: Batch) -> None:
     found = validate(batch)
     with transaction() as connection:
         if found.errors:
-            batches.fail(connection, batch, found.errors)
+            batches.refuse(connection, batch, found.errors)
         else:
             batches.begin(connection, batch, requests_total=found.requests)
     _log.info("a batch was looked through", batch=batch.id, requests=found.requests, errors=len(found.errors))
@@ -78,26 +77,8 @@ def _give_up(batch: Batch, status: BatchStatus, *, last_try: bool) -> bool:
             jobs.cancel(_anyone_of(batch), job_id)
     with transaction() as connection:
         batch_requests.settle(connection, batch)
-    return _write(batch, status, last_try=last_try)
-
-
-def _write(batch: Batch, status: BatchStatus, *, last_try: bool) -> bool:
-    try:
-        write_results(batch, status)
-    except Unavailable:
-        raise
-    except Exception as exc:
-        if not last_try:
-            raise
-        _log.error("a batch whose results cannot be written is given up", batch=batch.id, exc_info=exc)
-        _fail(batch, "something went wrong here when the results were written; the batch's id finds it in the log")
+    write_results(batch, status, last_try=last_try)
     return True
-
-
-def _fail(batch: Batch, message: str) -> None:
-    error = BatchErrorBody(code=InkqueueError.code, message=message, param=None, line=None)
-    with transaction() as connection:
-        batches.fail(connection, batch, [error.model_dump()])
 
 
 def _anyone_of(batch: Batch) -> Caller:

@@ -70,7 +70,7 @@ class BatchRow(Base):
     next_line: Mapped[int] = mapped_column(server_default="1")
     output_file_id: Mapped[str | None]
     error_file_id: Mapped[str | None]
-    #: Why it failed.
+    #: Why the file is no batch.
     errors: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
     #: The request and the trace that it came with.
     origin: Mapped[dict[str, Any] | None]

@@ -36,7 +36,7 @@ class BatchStatus(StrEnum):
     #: Its caller gives it up; what was read until now is written.
     CANCELLING = "cancelling"
     COMPLETED = "completed"
-    #: Its file was no batch, or its results could not be written.
+    #: Its file was no batch.
     FAILED = "failed"
     #: The window ended first.
     EXPIRED = "expired"
@@ -88,7 +88,7 @@ class Batch:
     next_line: int
     output_file_id: str | None
     error_file_id: str | None
-    #: Why it failed: code, message, param and line of each error.
+    #: Why its file is no batch: code, message, param and line of each error.
     errors: list[dict[str, Any]] | None
     origin: Origin
 
@@ -200,8 +200,8 @@ def begin(connection: Connection, batch: Batch, *, requests_total: int) -> None:
     _move(connection, batch, BatchStatus.IN_PROGRESS, requests_total=requests_total, in_progress_at=func.now())
 
 
-def fail(connection: Connection, batch: Batch, errors: Sequence[Mapping[str, Any]]) -> None:
-    """Its file is no batch, or a defect of ours keeps its results from being written."""
+def refuse(connection: Connection, batch: Batch, errors: Sequence[Mapping[str, Any]]) -> None:
+    """Its file is no batch."""
     _move(connection, batch, BatchStatus.FAILED, errors=list(errors), failed_at=func.now())
 
 

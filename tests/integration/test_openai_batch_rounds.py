@@ -11,11 +11,13 @@ from typing import Any
 
 import openai
 import pytest
+from pydantic import BaseModel
 from sqlalchemy import event, text
 
 from api import batch_results, batch_rounds, batch_work, prompt_jobs, remote_images
 from api.batch_rounds import Clerk
 from api.batch_work import turn
+from api.openai_schemas import dumped
 from api.prompt_jobs import AskedLines
 from core import batch_requests, batches, files, new_jobs, retention
 from core.batches import Batch
@@ -86,7 +88,7 @@ def unhurried_clerk() -> Clerk:
     return Clerk(clock=itertools.count(step=10).__next__)
 
 
-def meets_a_defect(*_: Any, **__: Any) -> None:
+def meets_a_defect(*_: Any, **__: Any) -> Any:
     raise ZeroDivisionError
 
 
@@ -303,30 +305,40 @@ def test_results_need_no_room_but_in_the_storage(
     assert results(client, seen.error_file_id).keys() == {"b"}
 
 
-def test_a_batch_whose_results_meet_a_defect_fails_after_three_tries(
+def test_a_request_whose_result_meets_a_defect_fails_alone_after_three_tries(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = read_whole(client, chat("a", data_url(b"no image")), chat("b"), chat("c"))
+    answers: list[BaseModel] = []
+
+    def dumped_but_each_second(body: BaseModel) -> dict[str, Any]:
+        answers.append(body)
+        return dumped(body) if len(answers) % 2 else meets_a_defect()
+
+    monkeypatch.setattr(batch_results, "dumped", dumped_but_each_second)
+    clerk = unhurried_clerk()
+    assert [clerk.work_once(FOREVER) for _ in range(4)] == [False, False, True, False]
+    seen = client.batches.retrieve(batch.id)
+    assert (seen.status, counts(seen)) == ("completed", (3, 1, 2))
+    assert results(client, seen.output_file_id).keys() == {"b"}
+    invalid, internal = results(client, seen.error_file_id).values()
+    assert invalid["response"]["body"]["error"]["code"] == "unsupported_image"
+    assert (internal["custom_id"], internal["response"]["status_code"]) == ("c", 500)
+    assert internal["response"]["request_id"].startswith("job_")
+
+
+def test_a_batch_whose_writing_meets_a_defect_waits_for_a_version_without_it(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = read_whole(client, chat("a", data_url(b"no image")), chat("b"))
     stored = image_store(settings()).list("files")
-    monkeypatch.setattr(batch_results, "dumped", meets_a_defect)
     clerk = unhurried_clerk()
-    assert [clerk.work_once(FOREVER) for _ in range(4)] == [False, False, True, False]
-    seen = client.batches.retrieve(batch.id)
-    assert seen.errors is not None and seen.errors.data is not None
-    assert (seen.status, [error.code for error in seen.errors.data]) == ("failed", ["internal"])
-    assert (seen.output_file_id, seen.error_file_id) == (None, None)
+    with monkeypatch.context() as defective:
+        defective.setattr(batch_results, "_readings", meets_a_defect)
+        assert not any(clerk.work_once(FOREVER) for _ in range(8))
     assert sorted(image_store(settings()).list("files")) == sorted(stored)
-
-
-def test_a_batch_that_was_given_up_fails_too_where_its_results_meet_a_defect(
-    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batch = begun(client, chat("a"))
-    client.batches.cancel(batch.id)
-    monkeypatch.setattr(batch_results, "_unread", meets_a_defect)
-    clerk = unhurried_clerk()
-    assert [clerk.work_once(FOREVER) for _ in range(3)] == [False, False, True]
-    assert client.batches.retrieve(batch.id).status == "failed"
+    wait_until(lambda: clerk.work_once(FOREVER))
+    assert client.batches.retrieve(batch.id).status == "completed"
 
 
 def test_results_wait_for_a_storage_that_is_away_also_at_the_last_try(

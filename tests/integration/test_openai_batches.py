@@ -245,7 +245,7 @@ def test_what_was_written_of_a_batch_that_was_given_up_meanwhile_is_not_kept_twi
     with transaction() as connection:
         (seen,) = batches.open_batches(connection)
     client.batches.cancel(batch.id)
-    write_results(seen, batches.BatchStatus.EXPIRED)
+    write_results(seen, batches.BatchStatus.EXPIRED, last_try=False)
     assert client.batches.retrieve(batch.id).status == "cancelling"
     assert list(client.files.list(purpose="batch_output")) == []
     Clerk().work_once(threading.Event())
