@@ -14,6 +14,7 @@ from api.batch_requests import lines_asked, read_line
 from api.jsonl import FileLine
 from api.problems import described
 from api.prompt_jobs import AskedLines
+from api.remote_images import FETCHING_CLERKS
 from core import accounts, admission, batch_requests, new_jobs
 from core.accounts import Caller
 from core.admission import queue_watch
@@ -39,7 +40,7 @@ NO_ROOM = (RateLimited, InsufficientCredits, KeyBudgetExceeded, Unavailable)
 #: Bytes of images that are in memory at once, at most with those of a few requests more.
 SLICE_BYTES = 16 * 2**20
 #: Images that are fetched and judged at once, or those of one request.
-_JUDGES = 8
+_JUDGES = FETCHING_CLERKS
 
 _Result = TypeVar("_Result")
 _log = structlog.get_logger(__name__)

@@ -21,8 +21,8 @@ _FETCHES = 8
 _BUDGET_S = 60.0
 #: The share of a process's threads that may fetch at once, for all accounts and for one.
 _FETCHING_SHARE, _FETCHING_SHARE_OF_ACCOUNT = 1 / 8, 1 / 32
-#: A clerk fetches for so many requests of a batch at once.
-_LEAST_PLACES = 8
+#: A clerk fetches for so many requests of one account's batch at once, and must have places for them.
+FETCHING_CLERKS = 8
 _RETRY_AFTER_S = 5
 
 
@@ -34,8 +34,8 @@ class FetchingPlaces:
     """
 
     def __init__(self, threads: int) -> None:
-        self._of_all = max(_LEAST_PLACES, int(threads * _FETCHING_SHARE))
-        self._of_account = max(_LEAST_PLACES, int(threads * _FETCHING_SHARE_OF_ACCOUNT))
+        self._of_all = max(2 * FETCHING_CLERKS, int(threads * _FETCHING_SHARE))
+        self._of_account = max(FETCHING_CLERKS, int(threads * _FETCHING_SHARE_OF_ACCOUNT))
         self._lock = threading.Lock()
         self._taken: Counter[str] = Counter()
 

@@ -36,7 +36,7 @@ def test_requests_that_wait_for_others_servers_leave_threads_for_the_rest() -> N
 
 
 def test_images_are_fetched_in_a_place_that_is_free_again_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    places = FetchingPlaces(threads=8)
+    places = FetchingPlaces(threads=8)  # at least 8 an account
     monkeypatch.setattr(remote_images, "fetching_places", lambda: places)
     monkeypatch.setattr(remote_images, "fetch_image", lambda *_: b"pixels")
     with ExitStack() as taken:
