@@ -20,7 +20,7 @@ from training.plan import TrainingPlan
 from training.processes import mean, process_count
 
 _SMOOTHING = 0.98
-#: Share of a run after which it is evaluated at the latest: one that its lines end may last no more than minutes.
+#: Share of the lines that end a run after which it is evaluated at the latest: they may take no more than minutes.
 _LONGEST_UNSEEN = 0.1
 #: Shares of the start that are tried in the end.
 _START_SHARES = (0.25, 0.5, 0.75)
@@ -100,7 +100,7 @@ class Trainer:
     def run(self, report: Callable[[Progress], None]) -> None:
         """Learn, and leave the reader with averaged weights, float32: the last, unless earlier ones read better."""
         session_start, minutes_before = time.monotonic(), self.state.minutes
-        evaluated_at, evaluated_spent = self.state.minutes, self._spent
+        evaluated_at, evaluated_lines = self.state.minutes, self.state.lines
         smooth = np.zeros(2)
         self._reader.train()
         for batch in self._batches():
@@ -111,9 +111,10 @@ class Trainer:
             rates = None
             over = self._agreed(self._spent >= 1.0)
             due = self.state.minutes - evaluated_at >= self._plan.evaluate_minutes
-            if over or self._agreed(due or self._spent - evaluated_spent >= _LONGEST_UNSEEN):
+            due |= self.state.lines - evaluated_lines >= _LONGEST_UNSEEN * self._most_lines
+            if over or self._agreed(due):
                 rates = self._evaluate()
-                evaluated_at, evaluated_spent = self.state.minutes, self._spent
+                evaluated_at, evaluated_lines = self.state.minutes, self.state.lines
                 over = over or self._agreed(self.state.evaluations_since_lowest >= self._plan.patience)
             report(self._progress(smooth, rates))
             if over:
@@ -148,7 +149,8 @@ class Trainer:
         rate = self._plan.rate_at(self.state.steps, self._spent)
         self._keeper.step(gradient, learning_rate=rate, steps_done=self.state.steps)
         self.state.steps += 1
-        self.state.lines += len(batch.tokens) * process_count()
+        # Counted alike by all processes, which must have the same rate.
+        self.state.lines += round(float(mean(torch.tensor([float(len(batch.tokens))]))) * process_count())
         return losses
 
     def _evaluate(self) -> ErrorRates | None:
