@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,7 +53,9 @@ class Patience:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        #: Read and written by many threads at once: at worst one more of them asks a Redis that is away.
+        self._lock = threading.Lock()
+        #: Whether it failed to answer whoever asked last.
+        self._is_away = False
         self._left_alone_until_s = 0.0
 
     @contextmanager
@@ -62,14 +65,28 @@ class Patience:
         Raises:
             RedisError: It failed to answer, in the block or a moment ago; then the block is not run.
         """
-        if self._clock() < self._left_alone_until_s:
-            raise RedisConnectionError("Redis did not answer a moment ago")
+        self._have_turn()
         try:
             yield
         except (RedisError, OperationalError, OSError) as exc:
-            self._left_alone_until_s = self._clock() + _LEFT_ALONE_S
+            self._note(away=True)
             _log.warning("Redis is away: no tickets, no notices, no rate limits until it answers", error=str(exc))
             raise RedisConnectionError("Redis did not answer") from exc
+        if self._is_away:
+            self._note(away=False)
+
+    def _have_turn(self) -> None:
+        with self._lock:
+            if self._clock() < self._left_alone_until_s:
+                raise RedisConnectionError("Redis did not answer a moment ago")
+            if self._is_away:
+                # This one asks for all who come meanwhile.
+                self._left_alone_until_s = self._clock() + _LEFT_ALONE_S
+
+    def _note(self, *, away: bool) -> None:
+        with self._lock:
+            self._is_away = away
+            self._left_alone_until_s = self._clock() + _LEFT_ALONE_S if away else 0.0
 
 
 @lru_cache(maxsize=1)

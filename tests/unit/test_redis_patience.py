@@ -28,6 +28,19 @@ def test_a_redis_that_failed_to_answer_is_left_alone_for_a_second(failure: Excep
     assert len(asked) == 1
 
 
+def test_one_asks_for_all_whether_redis_is_back() -> None:
+    clock = Clock()
+    patience = Patience(clock)
+    with pytest.raises(RedisError), patience.asking():
+        raise RedisTimeoutError
+    clock.pass_time(1.0)
+    with patience.asking(), pytest.raises(RedisError), patience.asking():
+        raise AssertionError("a second one asks as well")
+    for _ in range(2):
+        with patience.asking(), patience.asking():
+            pass
+
+
 def test_what_is_no_failure_of_redis_passes_and_changes_nothing() -> None:
     patience = Patience(Clock())
     with pytest.raises(LookupError), patience.asking():
