@@ -78,7 +78,7 @@ class QuoteBody(BaseModel):
     held: int | float = Field(description="What would be set aside at submission.")
     credits_per_line: int | float
     price_version: str
-    available: int | float
+    available: int | float = Field(description="What the key can spend: of its account's credits, and of its own cap.")
     affordable: bool
     queue_seconds: float | None = Field(description="An estimate; null while nothing was read lately.")
 

@@ -25,7 +25,7 @@ OUTPUT_PURPOSE = "batch_output"
 _ROOT = "files"
 #: A file is stored before its row; without a row it is an orphan only after so long.
 _ORPHAN_AGE = timedelta(hours=6)
-#: Expired files that one round of the sweeper deletes.
+#: Expired files that one round of the cleaner deletes.
 _MOST_A_ROUND = 100
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, func, select, update
@@ -12,6 +12,7 @@ from core.database import any_of, transaction, without_row
 from core.errors import Unavailable
 from core.ids import made_at, new_id
 from core.job_tables import JobRow
+from core.locks import lock_jobs
 from core.settings import settings
 from core.storage import Item, Result, image_store
 from core.stored_bytes import count_for_job
@@ -19,8 +20,8 @@ from core.stored_bytes import count_for_job
 _ROOT = "images"
 #: A submission stores its files before its rows; files without a job are orphans only after so long.
 _ORPHAN_AGE = timedelta(hours=1)
-#: Deleted jobs that one round looks at.
-_MOST_A_ROUND = 100
+#: Deleted jobs that one round looks at: as many as a bucket deletes at once, so that who is told to stop soon can.
+_MOST_A_ROUND = 16
 
 
 def put_images(job_id: str, images: Mapping[str, bytes]) -> None:
@@ -82,7 +83,11 @@ def purge(job_ids: Sequence[str]) -> None:
     """
     failures = dict(zip(job_ids, image_store(settings()).for_each(job_ids, _failure_to_delete), strict=True))
     _write_down_as_purged([job_id for job_id, failure in failures.items() if failure is None])
-    for failure in failures.values():
+    _raise_first(failures.values())
+
+
+def _raise_first(failures: Iterable[Unavailable | None]) -> None:
+    for failure in failures:
         if failure is not None:
             raise failure
 
@@ -97,6 +102,7 @@ def _failure_to_delete(job_id: str) -> Unavailable | None:
 
 def _write_down_as_purged(job_ids: Sequence[str]) -> None:
     with transaction() as connection:
+        lock_jobs(connection, job_ids)
         rows = connection.execute(
             update(JobRow)
             .where(JobRow.id == any_of("jobs"), JobRow.purged_at.is_(None))
@@ -112,23 +118,24 @@ def _write_down_as_purged(job_ids: Sequence[str]) -> None:
             count_for_job(connection, account_id, key_id, -stored_bytes)
 
 
-def unpurged(connection: Connection) -> list[str]:
-    """Deleted jobs whose files are still there."""
-    query = select(JobRow.id).where(JobRow.deleted_at.is_not(None), JobRow.purged_at.is_(None)).limit(_MOST_A_ROUND)
-    return list(connection.execute(query).scalars())
+def unpurged(connection: Connection, *, newest_first: bool = False) -> list[str]:
+    """Deleted jobs whose files are still there, some at a time: those first that were deleted first, or last."""
+    query = select(JobRow.id).where(JobRow.deleted_at.is_not(None), JobRow.purged_at.is_(None))
+    order = JobRow.deleted_at.desc() if newest_first else JobRow.deleted_at
+    return list(connection.execute(query.order_by(order).limit(_MOST_A_ROUND)).scalars())
 
 
 def delete_orphans() -> list[str]:
     """Remove files whose submission was cut short before its rows were written; return the ids of the jobs-to-be.
 
     Raises:
-        Unavailable: The storage or Postgres does not answer.
+        Unavailable: Postgres does not answer, or the storage, be it for one of them; the others are gone all the same.
     """
     latest = datetime.now(UTC) - _ORPHAN_AGE
     old = [job_id for job_id in image_store(settings()).folders(_ROOT) if made_at(job_id) < latest]
     orphans = without_row(JobRow.id, old)
-    for job_id in orphans:
-        delete_files(job_id)
+    failures = dict(zip(orphans, image_store(settings()).for_each(orphans, _failure_to_delete), strict=True))
+    _raise_first(failures.values())
     return orphans
 
 

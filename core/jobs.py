@@ -46,7 +46,7 @@ def delete_job(caller: Caller, job_id: str) -> None:
         delete_content(connection, job_id)
     notices.notify(notices.IMAGES_CANCELED, canceled)
     notices.notify(notices.JOB_CHANGED, [job_id])
-    # Where the storage is away just now, the sweeper removes the files later.
+    # Where the storage is away just now, the cleaner removes the files later.
     with suppress(Unavailable):
         job_files.purge([job_id])
 

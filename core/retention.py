@@ -98,8 +98,8 @@ def forget_batches_kept_too_long(connection: Connection) -> bool:
         return False
     batch_ids = [row.id for row in found]
     connection.execute(update(BatchRow).where(BatchRow.id.in_(batch_ids)).values(caller_metadata={}, errors=None))
-    webhook_deliveries.forget_batches(connection, {row.account_id for row in found}, batch_ids)
-    _delete_requests(connection, batch_ids)
+    emptied = _delete_requests(connection, batch_ids)
+    webhook_deliveries.forget_batches(connection, {row.account_id for row in found if row.id in emptied}, emptied)
     return True
 
 
@@ -108,13 +108,17 @@ def _holds_anything() -> ColumnElement[bool]:
     return or_(BatchRow.caller_metadata != {}, BatchRow.errors.is_not(None), first.is_not(None))
 
 
-def _delete_requests(connection: Connection, batch_ids: Sequence[str]) -> None:
+def _delete_requests(connection: Connection, batch_ids: Sequence[str]) -> list[str]:
+    """Delete requests of these batches, some at a time; give the batches of which none are left."""
+    emptied: list[str] = []
     left = _REQUESTS_A_ROUND
     for batch_id in batch_ids:
         some = BatchRequestRow.line.in_(_lines_of(literal(batch_id)).limit(left))
         left -= connection.execute(delete(BatchRequestRow).where(BatchRequestRow.batch_id == batch_id, some)).rowcount
         if not left:
-            return
+            break
+        emptied.append(batch_id)
+    return emptied
 
 
 def _lines_of(batch_id: SQLColumnExpression[str]) -> Select[Any]:

@@ -109,7 +109,8 @@ class Settings(BaseSettings):
     """Longest time for one attempt of a webhook, from the connection to the answer."""
 
     webhook_schedule_scale: Annotated[float, Field(gt=0, le=10)] = 1.0
-    """Factor on all times between attempts, and until a dead endpoint is disabled; small ones let you try it."""
+    """Factor on all times between attempts, and until a dead endpoint is disabled or what waits for its turn is given
+    up; small ones let you try it."""
 
     webhook_log_days: Annotated[float, Field(gt=0)] = 30.0
     """Days after which an ended delivery leaves the log."""

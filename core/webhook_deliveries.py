@@ -36,7 +36,7 @@ from core.webhook_tables import WebhookAttemptRow, WebhookDeliveryRow, WebhookEn
 
 #: Attempts that a delivery is shown with, the latest ones.
 SHOWN_ATTEMPTS = 20
-#: Deliveries that one round of the sweeper deletes.
+#: Deliveries that one round of the cleaner deletes, or gives up.
 _MOST_A_ROUND = 1000
 
 

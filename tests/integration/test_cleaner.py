@@ -70,6 +70,44 @@ def test_files_that_cannot_be_deleted_keep_no_others(monkeypatch: pytest.MonkeyP
     assert rows("SELECT sum(stored_bytes) FROM accounts") == [(0,)]
 
 
+def test_many_files_that_cannot_be_deleted_keep_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.job_files._MOST_A_ROUND", 2)
+    caller = new_caller()
+    jobs = [submit_lines(caller) for _ in range(4)]
+    with unpurged_deletes():
+        for job_id in jobs:
+            delete_job(caller, job_id)
+    original = job_files.delete_files
+
+    def delete_files(job_id: str) -> None:
+        if job_id in jobs[:2]:
+            raise Unavailable
+        original(job_id)
+
+    monkeypatch.setattr(job_files, "delete_files", delete_files)
+    cleaner = Cleaner()
+    for _ in range(2):
+        cleaner.clean()
+    assert [bool(images_of(job_id)) for job_id in jobs] == [True, True, False, False]
+
+
+def test_orphans_that_cannot_be_deleted_keep_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    orphans = [f"job_{n:026}" for n in range(3)]  # made in 1970
+    for orphan in orphans:
+        job_files.put_images(orphan, {"img_1": png()})
+    original = job_files.delete_files
+
+    def delete_files(job_id: str) -> None:
+        if job_id == orphans[1]:
+            raise Unavailable
+        original(job_id)
+
+    monkeypatch.setattr(job_files, "delete_files", delete_files)
+    with pytest.raises(Unavailable):
+        job_files.delete_orphans()
+    assert [bool(images_of(orphan)) for orphan in orphans] == [False, True, False]
+
+
 @pytest.mark.parametrize("failure", [Unavailable, ZeroDivisionError])
 def test_a_duty_that_fails_keeps_no_other_from_its_own(
     monkeypatch: pytest.MonkeyPatch, failure: type[Exception]
@@ -133,7 +171,13 @@ def test_webhooks_whose_receiver_never_catches_up_are_given_up() -> None:
     rows(
         f"UPDATE webhook_deliveries SET claimed_until = now() + interval '1 h' WHERE job_id = '{jobs[2]}' RETURNING id"
     )
-    assert Cleaner().clean()
+    clock = Clock()
+    cleaner = Cleaner(clock)
+    clock.pass_time(three_days_s - 1)
+    cleaner.clean()
+    assert rows("SELECT DISTINCT status FROM webhook_deliveries") == [("pending",)]  # they had no chance of late
+    clock.pass_time(1)
+    assert cleaner.clean()
     assert rows("SELECT status, ended_at IS NOT NULL FROM webhook_deliveries ORDER BY job_id") == [
         ("failed", True),
         *[("pending", False)] * 3,
