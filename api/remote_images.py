@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 from api.image_urls import fetch_image
+from api.places import Places, Room
 from core.errors import ImageTooLarge, InkqueueError, RateLimited, UrlUnreachable
 from core.settings import settings
 
@@ -34,10 +34,11 @@ class FetchingPlaces:
     """
 
     def __init__(self, threads: int) -> None:
-        self._of_all = max(2 * FETCHING_CLERKS, int(threads * _FETCHING_SHARE))
-        self._of_account = max(FETCHING_CLERKS, int(threads * _FETCHING_SHARE_OF_ACCOUNT))
-        self._lock = threading.Lock()
-        self._taken: Counter[str] = Counter()
+        room = Room(
+            of_account=max(FETCHING_CLERKS, int(threads * _FETCHING_SHARE_OF_ACCOUNT)),
+            in_all=max(2 * FETCHING_CLERKS, int(threads * _FETCHING_SHARE)),
+        )
+        self._places = Places(lambda: room)
 
     @contextmanager
     def place(self, account_id: str) -> Iterator[None]:
@@ -46,20 +47,14 @@ class FetchingPlaces:
         Raises:
             RateLimited: The account has as many as it may, or all are taken.
         """
-        with self._lock:
-            if self._taken[account_id] >= self._of_account or self._taken.total() >= self._of_all:
+        with self._places.taken(account_id) as admitted:
+            if not admitted:
                 raise RateLimited(
                     "too many requests wait for the servers of their images; send this again soon, or the images "
                     "themselves",
                     retry_after_s=_RETRY_AFTER_S,
                 )
-            self._taken[account_id] += 1
-        try:
             yield
-        finally:
-            with self._lock:
-                self._taken[account_id] -= 1
-                self._taken += Counter()  # forgets accounts that fetch nothing
 
 
 @lru_cache(maxsize=1)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
+from api.places import Places, Room
 from core.accounts import Caller
 from core.database import looking
 from core.job_views import job_version
@@ -52,8 +52,7 @@ class JobWaits:
     def __init__(self) -> None:
         self._waiters = Waiters()
         self._listener = Listener(JOB_CHANGED, self._waiters.wake)
-        self._lock = threading.Lock()
-        self._waiting: Counter[str] = Counter()
+        self._places = Places(_room)
         self._closing = threading.Event()
 
     def start(self) -> None:
@@ -90,7 +89,7 @@ class JobWaits:
     def watching(self, caller: Caller, job_id: str) -> Iterator[Watch]:
         """Hear of a job's changes while the block lasts; what is read within it misses none."""
         changed = threading.Event()
-        with self._admitted(caller) as admitted, self.waking(job_id, changed):
+        with self._places.taken(caller.account_id) as admitted, self.waking(job_id, changed):
             yield Watch(admitted=admitted, _changed=changed, _closing=self._closing)
 
     def waking(self, job_id: str, sleeper: Wakeable) -> AbstractContextManager[None]:
@@ -99,26 +98,12 @@ class JobWaits:
 
     def has_room(self, caller: Caller) -> bool:
         """Whether one more request of the account would be admitted at this moment."""
-        with self._lock:
-            return self._has_room(caller)
+        return self._places.are_free(caller.account_id)
 
-    def _has_room(self, caller: Caller) -> bool:
-        return (
-            self._waiting[caller.account_id] < settings().max_waiting_per_account
-            and self._waiting.total() < settings().api_threads * _WAITING_SHARE
-        )
 
-    @contextmanager
-    def _admitted(self, caller: Caller) -> Iterator[bool]:
-        with self._lock:
-            admitted = self._has_room(caller)
-            self._waiting[caller.account_id] += admitted
-        try:
-            yield admitted
-        finally:
-            with self._lock:
-                self._waiting[caller.account_id] -= admitted
-                self._waiting += Counter()  # forgets accounts that wait for nothing
+def _room() -> Room:
+    limits = settings()
+    return Room(of_account=limits.max_waiting_per_account, in_all=limits.api_threads * _WAITING_SHARE)
 
 
 def _read(caller: Caller, job_id: str) -> tuple[int, Status]:
