@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from api.batch_rounds import ROUND_S, Clerk
-from core.exclusive import Work, alone
+from core.exclusive import Work, keep_doing
 from core.logs import configure_logging
 from core.metrics_server import serve_metrics
 from core.tracing import configure_tracing
@@ -26,23 +26,8 @@ def main() -> None:
         signal.signal(number, lambda *_: stopped.set())
     serve_metrics()
     _log.info("clerk started")
-    while not stopped.is_set():
-        try:
-            with alone(Work.BATCHES, stopped) as check:
-                _work(check, stopped)
-        except Exception as exc:
-            # The clerk's outer edge: Postgres may be away for a while, and nobody else works on batches.
-            _log.warning("the clerk begins anew", error=repr(exc))
-            stopped.wait(ROUND_S)
+    keep_doing(Work.BATCHES, stopped, begin=lambda: partial(Clerk().work_once, stopped), pause_s=ROUND_S)
     _log.info("clerk stopped")
-
-
-def _work(check: Callable[[], None], stopped: threading.Event) -> None:
-    clerk = Clerk()
-    while not stopped.is_set():
-        check()
-        if not clerk.work_once(stopped):
-            stopped.wait(ROUND_S)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
+import structlog
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.database import engine
 from core.settings import settings
+
+_log = structlog.get_logger(__name__)
 
 _LOOK_S = 0.5
 #: How often a holder shows that it lives, in parts of the time after which it is taken for dead.
@@ -52,6 +55,32 @@ def alone(work: Work, stopped: threading.Event) -> Iterator[Callable[[], None]]:
         # Not back into the pool: the lock is the connection's.
         connection.invalidate()
         connection.close()
+
+
+def keep_doing(
+    work: Work, stopped: threading.Event, *, begin: Callable[[], Callable[[], bool]], pause_s: float
+) -> None:
+    """Do a work round by round until told to stop, while no other process does it.
+
+    Args:
+        work: What is to be done.
+        stopped: Ends it after the present round.
+        begin: Called when this process has the work to itself, and anew after whatever ended that; gives what does a
+            round and says whether there is more to do at once.
+        pause_s: Between rounds, where there is not.
+    """
+    while not stopped.is_set():
+        try:
+            with alone(work, stopped) as check:
+                do_round = begin()
+                while not stopped.is_set():
+                    check()
+                    if not do_round():
+                        stopped.wait(pause_s)
+        except Exception as exc:
+            # The outer edge: Postgres may be away for a while, and nobody else does what is done here.
+            _log.warning("a work begins anew", work=work.name.lower(), error=repr(exc))
+            stopped.wait(pause_s)
 
 
 def is_done(connection: Connection, work: Work) -> bool:

@@ -8,7 +8,7 @@ import threading
 import structlog
 
 from core.errors import Unavailable
-from core.exclusive import Work, alone
+from core.exclusive import Work, keep_doing
 from core.logs import configure_logging
 from core.metrics_server import serve_metrics
 from core.tracing import configure_tracing
@@ -44,18 +44,7 @@ def main() -> None:
 
 
 def _clean(stopped: threading.Event) -> None:
-    while not stopped.is_set():
-        try:
-            with alone(Work.CLEANING, stopped) as check:
-                cleaner = Cleaner()
-                while not stopped.is_set():
-                    check()
-                    if not cleaner.clean():
-                        stopped.wait(_ROUND_S)
-        except Exception as exc:
-            # The thread's outer edge: Postgres may be away for a while, and another courier has what is lost meanwhile.
-            _log.warning("the cleaner begins anew", error=repr(exc))
-            stopped.wait(_ROUND_S)
+    keep_doing(Work.CLEANING, stopped, begin=lambda: Cleaner().clean, pause_s=_ROUND_S)
 
 
 def _sweep(sweeper: Sweeper) -> None:
