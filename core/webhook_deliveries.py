@@ -181,9 +181,8 @@ def ping(connection: Connection, caller: Caller, *, endpoint_id: str, url: str) 
 
 def count_due(connection: Connection) -> int:
     """Deliveries whose time has come and that no courier is sending."""
-    unclaimed = or_(WebhookDeliveryRow.claimed_until.is_(None), WebhookDeliveryRow.claimed_until <= func.now())
     due = select(func.count()).where(
-        WebhookDeliveryRow.status == DeliveryStatus.PENDING, WebhookDeliveryRow.due_at <= func.now(), unclaimed
+        WebhookDeliveryRow.status == DeliveryStatus.PENDING, WebhookDeliveryRow.due_at <= func.now(), _is_unclaimed()
     )
     return connection.execute(due).scalar_one()
 
@@ -230,17 +229,26 @@ def give_up_overdue(connection: Connection) -> int:
         .where(
             WebhookDeliveryRow.status == DeliveryStatus.PENDING,
             WebhookDeliveryRow.due_at < func.now() - overdue_after(settings().webhook_schedule_scale),
-            or_(WebhookDeliveryRow.claimed_until.is_(None), WebhookDeliveryRow.claimed_until <= func.now()),
+            _is_unclaimed(),
         )
         .limit(_MOST_A_ROUND)
         .with_for_update(skip_locked=True)
     )
+    return give_up(connection, WebhookDeliveryRow.id.in_(overdue.scalar_subquery()))
+
+
+def give_up(connection: Connection, which: ColumnElement[bool]) -> int:
+    """End those of these deliveries that have not ended, undelivered; how many."""
     given_up = connection.execute(
         update(WebhookDeliveryRow)
-        .where(WebhookDeliveryRow.id.in_(overdue.scalar_subquery()))
+        .where(which, WebhookDeliveryRow.status == DeliveryStatus.PENDING)
         .values(status=DeliveryStatus.FAILED, ended_at=func.now(), claimed_until=None)
     )
     return given_up.rowcount
+
+
+def _is_unclaimed() -> ColumnElement[bool]:
+    return or_(WebhookDeliveryRow.claimed_until.is_(None), WebhookDeliveryRow.claimed_until <= func.now())
 
 
 def _send_again(connection: Connection, conditions: Sequence[ColumnElement[bool]]) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from core.accounts import Caller
 from core.errors import MalformedRequest, NotFound
 from core.ids import new_id
-from core.webhook_deliveries import DeliveryStatus
+from core.webhook_deliveries import give_up
 from core.webhook_events import EventType
 from core.webhook_guard import check_webhook_url
 from core.webhook_secrets import ensure_secret, forget_secret
@@ -126,7 +126,7 @@ def delete_endpoint(connection: Connection, caller: Caller, endpoint_id: str) ->
         NotFound: The account has none of this id.
     """
     get_endpoint(connection, caller, endpoint_id)
-    _give_up(connection, endpoint_id)
+    give_up(connection, WebhookDeliveryRow.target == endpoint_id)
     connection.execute(delete(WebhookEndpointRow).where(WebhookEndpointRow.id == endpoint_id))
     forget_secret(connection, endpoint_id)
 
@@ -139,19 +139,8 @@ def disable(connection: Connection, endpoint_id: str, *, reason: str) -> bool:
         .values(disabled_at=func.now(), disabled_reason=reason)
         .returning(WebhookEndpointRow.id)
     ).scalar_one_or_none()
-    _give_up(connection, endpoint_id)
+    give_up(connection, WebhookDeliveryRow.target == endpoint_id)
     return disabled is not None
-
-
-def _give_up(connection: Connection, endpoint_id: str) -> None:
-    connection.execute(
-        update(WebhookDeliveryRow)
-        .where(
-            WebhookDeliveryRow.target == endpoint_id,
-            WebhookDeliveryRow.status == DeliveryStatus.PENDING,
-        )
-        .values(status=DeliveryStatus.FAILED, ended_at=func.now(), claimed_until=None)
-    )
 
 
 def _set(connection: Connection, endpoint_id: str, **values: object) -> None:
