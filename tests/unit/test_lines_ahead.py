@@ -19,6 +19,13 @@ def prepared(desk: Desk) -> list[str]:
     return [keys[id(request)] for request in desk.recognizer.prepared]
 
 
+def submit_seven_and_the_next(desk: Desk) -> None:
+    """Seven lines, of which the first ends soon, and one behind them."""
+    for key in "abcdefg":
+        desk.submit(key, tokens=2 if key == "a" else 9)
+    desk.submit("next", tokens=9)
+
+
 def test_the_lines_that_come_next_are_started_and_encoded_beside_the_steps() -> None:
     desk = Desk(FakeRecognizer(rows=2, lines_ahead=2))
     desk.submit_all("abcde")
@@ -246,9 +253,7 @@ def test_a_second_try_is_not_encoded_beside_a_more_urgent_line_that_goes_before_
         rows=8, lines_ahead=1, on_step=lambda: beside.append((list(recognizer.steps_left), len(recognizer.prepared)))
     )
     desk = Desk(recognizer)
-    for key in "abcdefg":
-        desk.submit(key, tokens=2 if key == "a" else 9)
-    desk.submit("next", tokens=9)
+    submit_seven_and_the_next(desk)
     desk.turns(2)
     desk.submit("waits for an answer", tokens=9, priority=0)
     desk.turns(2)
@@ -266,9 +271,7 @@ def test_a_second_try_is_not_encoded_beside_a_more_urgent_line_that_goes_before_
 
 def test_rows_are_halved_for_memory_that_runs_out_when_nothing_is_encoded_ahead_any_more() -> None:
     desk = Desk(FakeRecognizer(rows=8, lines_ahead=2))
-    for key in "abcdefg":
-        desk.submit(key, tokens=2 if key == "a" else 9)
-    desk.submit("next", tokens=9)
+    submit_seven_and_the_next(desk)
     desk.turns(3)
     assert ("next" in desk.recognizer.steps_left, desk.recognizer.prepared) == (True, [])
     desk.recognizer.memory_rows = 6
