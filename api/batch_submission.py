@@ -15,7 +15,7 @@ from api.jsonl import FileLine
 from api.problems import described
 from api.prompt_jobs import AskedLines
 from api.remote_images import FETCHING_CLERKS
-from core import accounts, admission, batch_requests, new_jobs
+from core import accounts, admission, batch_requests, intake
 from core.accounts import Caller
 from core.admission import queue_watch
 from core.amounts import credits_of
@@ -238,7 +238,7 @@ def _submit_together(batch: Batch, holder: Caller, group: Sequence[_Judged], *, 
     first = group[0].job
     assert first is not None
     try:
-        new_jobs.submit(
+        intake.submit(
             holder, replace(first, images=images), also=partial(batch_requests.record_submitted, batch, placed)
         )
     except InkqueueError:

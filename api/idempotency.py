@@ -12,6 +12,7 @@ from werkzeug.datastructures import FileStorage
 from core.database import looking
 from core.errors import InkqueueError, MalformedRequest
 from core.idempotency import AlreadySubmitted, Earlier, Once, find, under_own_id
+from core.job_views import JobView
 
 #: As Stripe has it.
 _MAX_KEY = 255
@@ -37,8 +38,8 @@ def once_by_id(request: Request, client_id: str) -> Once:
     return under_own_id(client_id, _fingerprint(request))
 
 
-def take_once(account_id: str, once: Once | None, take: Callable[[], str]) -> str | Earlier:
-    """Take a submission, and return its job's id; or return the one that was taken before under the same key.
+def take_once(account_id: str, once: Once | None, take: Callable[[], JobView]) -> JobView | Earlier:
+    """Take a submission, and return its job; or return the one that was taken before under the same key.
 
     Args:
         account_id: Whose submission.

@@ -21,13 +21,12 @@ from api.request_schemas import ImagePageQuery, JobPageQuery, JobPath, OwnIdPath
 from api.schemas import DeletedBody, ImageBody, ImageListBody, JobBody, JobListBody
 from api.submission import read_submission
 from api.waiting import job_waits
-from core import jobs, new_jobs
+from core import intake, jobs
 from core.database import looking, transaction
 from core.idempotency import Earlier, Once
 from core.job_lists import JobFilter, list_jobs
 from core.job_views import JobView, image_page, job_view
-from core.new_jobs import NewJob
-from core.prices import held_lines
+from core.new_jobs import MAX_IMAGES, NewJob
 from core.quotes import quote
 from core.receipts import receipt
 from core.retries import retry_of
@@ -79,10 +78,10 @@ def _submit(once: Once | None) -> Response:
 
 
 def _taken_once(once: Once | None, read: Callable[[], NewJob]) -> Response:
-    def take() -> str:
+    def take() -> JobView:
         new = read()
-        count_lines(caller(), held_lines(new.mode, images=len(new.images), max_lines=new.max_lines))
-        return new_jobs.submit(caller(), new, once=once)
+        count_lines(caller(), new.most_lines)
+        return intake.submit(caller(), new, once=once)
 
     taken = take_once(caller().account_id, once, take)
     return _replay(taken) if isinstance(taken, Earlier) else _submitted(taken)
@@ -176,7 +175,7 @@ def delete_job(path: JobPath) -> Response:
 def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
     """Get a job's text so far: `txt` has a row a line, `json` every image with its lines."""
     with looking() as connection:
-        images = image_page(connection, caller(), path.job_id, after=-1, most=new_jobs.MAX_IMAGES)
+        images = image_page(connection, caller(), path.job_id, after=-1, most=MAX_IMAGES)
     if query.format == "json":
         return _json(ImageListBody(data=[ImageBody.of(image) for image in images], has_more=False, next_cursor=None))
     return Response(whole_text([image.text for image in images]) + "\n", mimetype="text/plain")
@@ -204,13 +203,14 @@ def _quote(new: NewJob) -> Response:
     return _json(QuoteBody.of(priced))
 
 
-def _submitted(job_id: str) -> Response:
+def _submitted(job: JobView) -> Response:
     wait_s = preferred_wait_s(request.headers.get("Prefer", ""))
-    waited = wait_s is not None and job_waits().wait(caller(), job_id, timeout_s=wait_s, done=_has_ended)
-    job = _view(job_id)
+    waited = wait_s is not None and job_waits().wait(caller(), job.id, timeout_s=wait_s, done=_has_ended)
+    if waited:
+        job = _view(job.id)
     answer = _rendered(job)
     answer.status_code = HTTPStatus.OK if waited and job.status.terminal else HTTPStatus.ACCEPTED
-    answer.headers["Location"] = f"/v1/jobs/{job_id}"
+    answer.headers["Location"] = f"/v1/jobs/{job.id}"
     if waited:
         answer.headers["Preference-Applied"] = f"wait={wait_s}"
     return answer

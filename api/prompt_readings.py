@@ -12,7 +12,7 @@ from api.live_texts import Ear, live_texts
 from api.problems import error_of_code
 from api.rate_limits import count_lines
 from api.waiting import RECHECK_S, Watch, job_waits
-from core import jobs, new_jobs
+from core import intake, jobs
 from core.accounts import Caller
 from core.database import transaction
 from core.errors import (
@@ -26,7 +26,7 @@ from core.errors import (
     Unavailable,
 )
 from core.idempotency import Earlier, Once
-from core.job_views import job_version
+from core.job_views import JobView, job_version
 from core.new_jobs import NewJob
 from core.readings import Reading, reading
 from core.states import Status
@@ -84,13 +84,13 @@ def submitted(
 
 
 def _job_of(caller: Caller, once: Once | None, new: Callable[[], NewJob]) -> str:
-    def take() -> str:
+    def take() -> JobView:
         job = new()
         count_lines(caller, len(job.images))
-        return new_jobs.submit(caller, job, once=once)
+        return intake.submit(caller, job, once=once)
 
     taken = take_once(caller.account_id, once, take)
-    return taken.job_id if isinstance(taken, Earlier) else taken
+    return taken.job_id if isinstance(taken, Earlier) else taken.id
 
 
 def read_whole(prompt: Prompt, is_there: Callable[[], bool]) -> Reading:

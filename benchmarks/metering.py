@@ -32,7 +32,8 @@ from core.accounts import Caller
 from core.database import migrate, transaction
 from core.grants import Terms
 from core.images import inspect_image
-from core.new_jobs import NewImage, NewJob, submit
+from core.intake import submit
+from core.new_jobs import NewImage, NewJob
 from core.outcomes import Outcome
 from core.states import Mode, Priority
 from core.transcript import BoundingBox, Line
@@ -42,9 +43,9 @@ _SAMPLE = Path("tests/data/line.jpg")
 _ROUND_JOBS = 20
 _METERING = (
     "core.credits.check_funds",
-    "core.credits.hold",
+    "core.submissions.Standings",
     "core.credits.post",
-    "core.admission.take_room",
+    "core.stored_bytes.count_for_jobs",
     "core.admission.QueueWatch.check",
 )
 

@@ -19,7 +19,7 @@ from core.ids import made_at
 from core.job_tables import JobRow
 from core.settings import settings
 from core.states import Priority
-from core.stored_bytes import count_for_account, count_for_job, stored_now
+from core.stored_bytes import count_for_account, stored_now
 
 #: A queue is looked at so often at most, by each process: the limits are far coarser than what changes meanwhile.
 _LOOK_EVERY_S = 1.0
@@ -105,23 +105,16 @@ def check_room(connection: Connection, caller: Caller) -> None:
     Raises:
         RateLimited: There is none until a job ends or is deleted.
     """
-    _check_in_flight(connection, caller, more=1)
+    limits = (
+        ("account", settings().max_jobs_in_flight, _COUNT_OF_ACCOUNT),
+        ("key", caller.limits.get("jobs_in_flight", 0), _COUNT_OF_KEY),
+    )
+    for whose, limit, counted in limits:
+        asked = {"account": caller.account_id, "key": caller.key_id, "most": limit}
+        check_in_flight(whose, connection.execute(counted, asked).scalar_one() + 1, limit=limit)
     of_account, of_key = stored_now(connection, caller.account_id, caller.key_id)
-    _check_stored("account", of_account + 1, limit=settings().max_stored_bytes)
-    _check_stored("key", of_key + 1, limit=caller.limits.get("stored_bytes", 0))
-
-
-def take_room(connection: Connection, caller: Caller, *, stored_bytes: int) -> None:
-    """Judge jobs in flight and stored bytes of account and key, and count the new job's; the account is locked already.
-
-    Raises:
-        RateLimited: There is no room until a job ends or is deleted.
-    """
-    # The new job's row is written already, and counts.
-    _check_in_flight(connection, caller, more=0)
-    of_account, of_key = count_for_job(connection, caller.account_id, caller.key_id, stored_bytes)
-    _check_stored("account", of_account, limit=settings().max_stored_bytes)
-    _check_stored("key", of_key, limit=caller.limits.get("stored_bytes", 0))
+    check_stored("account", of_account + 1, limit=settings().max_stored_bytes)
+    check_stored("key", of_key + 1, limit=caller.limits.get("stored_bytes", 0))
 
 
 def take_storage(connection: Connection, account_id: str, stored_bytes: int, *, limited: bool = True) -> None:
@@ -131,10 +124,15 @@ def take_storage(connection: Connection, account_id: str, stored_bytes: int, *, 
         RateLimited: There is no room until it deletes something.
     """
     stored = count_for_account(connection, account_id, stored_bytes)
-    _check_stored("account", stored, limit=settings().max_stored_bytes if limited else 0)
+    check_stored("account", stored, limit=settings().max_stored_bytes if limited else 0)
 
 
-def _check_stored(whose: str, stored: int, *, limit: int) -> None:
+def check_stored(whose: str, stored: int, *, limit: int) -> None:
+    """Judge so many stored bytes; a limit of 0 is none.
+
+    Raises:
+        RateLimited: They are too many.
+    """
     if limit and stored > limit:
         raise RateLimited(
             f"the {whose} would store {stored} bytes, and may {limit}: delete jobs and files that are done with",
@@ -142,14 +140,13 @@ def _check_stored(whose: str, stored: int, *, limit: int) -> None:
         )
 
 
-def _check_in_flight(connection: Connection, caller: Caller, *, more: int) -> None:
-    limits = (
-        ("account", settings().max_jobs_in_flight, _COUNT_OF_ACCOUNT),
-        ("key", caller.limits.get("jobs_in_flight", 0), _COUNT_OF_KEY),
-    )
-    for whose, limit, counted in limits:
-        asked = {"account": caller.account_id, "key": caller.key_id, "most": limit + 1}
-        if limit and connection.execute(counted, asked).scalar_one() + more > limit:
-            raise RateLimited(
-                f"the {whose} may have {limit} jobs in flight; wait for one to end", retry_after_s=_RETRY_SOON_S
-            )
+def check_in_flight(whose: str, jobs: int, *, limit: int) -> None:
+    """Judge so many jobs in flight; a limit of 0 is none.
+
+    Raises:
+        RateLimited: They are too many.
+    """
+    if limit and jobs > limit:
+        raise RateLimited(
+            f"the {whose} may have {limit} jobs in flight; wait for one to end", retry_after_s=_RETRY_SOON_S
+        )

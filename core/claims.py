@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
-from sqlalchemy import Connection, Row, func, select, text, tuple_, update
+from sqlalchemy import Connection, Row, text, tuple_, update
 
 from core import job_events, notices, webhooks
 from core.database import looking, transaction
@@ -116,6 +116,12 @@ _WAITING = text(
     """
 )
 
+_COUNT_AHEAD = text(
+    """
+    SELECT count(*) FROM (
+        SELECT FROM images WHERE status = 'queued' AND model = :model AND priority <= :least LIMIT :most) ahead
+    """
+)
 
 # The oldest of each (priority, account) is the first of its stretch of the index; ids sort by time of making.
 _OLDEST = text(
@@ -280,12 +286,9 @@ def give_back(claims: Sequence[Taken]) -> None:
 
 def count_ahead(connection: Connection, model: str, priority: Priority, *, most: int) -> int:
     """How many images wait for a model that are at least as urgent as this, counted up to `most`."""
-    ahead = (
-        select(ImageRow.id)
-        .where(ImageRow.status == Status.QUEUED, ImageRow.model == model, ImageRow.priority <= priority)
-        .limit(most)
-    )
-    return connection.execute(select(func.count()).select_from(ahead.subquery())).scalar_one()
+    asked = {"model": model, "least": priority, "most": most}
+    ahead: int = connection.execute(_COUNT_AHEAD, asked).scalar_one()
+    return ahead
 
 
 def oldest_waiting(connection: Connection, model: str, priority: Priority) -> str | None:

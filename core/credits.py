@@ -8,17 +8,17 @@ is balance - held, and is never below 0.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, Connection, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, exists, insert, select, text
 
 from core import grants, key_totals, low_credits
 from core.account_tables import AccountRow
 from core.amounts import credits_of
 from core.credit_tables import GrantRow, LedgerRow
-from core.database import looking, transaction
+from core.database import any_of, looking, transaction
 from core.errors import InsufficientCredits, NotFound
 from core.grants import Payment, Terms
 
@@ -54,17 +54,30 @@ EFFECT = {
 _TOTALS = select(AccountRow.balance_micro, AccountRow.held_micro).where(AccountRow.id == bindparam("account"))
 # Not a full lock: rows that refer to the account by foreign key may still be inserted beside it.
 _LOCKED_TOTALS = _TOTALS.with_for_update(key_share=True)
-_LOCKED_TOTALS_AND_DUE = _TOTALS.add_columns(
-    exists(GrantRow.id).where(GrantRow.account_id == AccountRow.id, grants.is_due()).label("due")
-).with_for_update(of=AccountRow, key_share=True)
-_MOVE_TOTALS = (
-    update(AccountRow)
-    .where(AccountRow.id == bindparam("account"))
-    .values(
-        balance_micro=AccountRow.balance_micro + bindparam("balance", type_=BigInteger),
-        held_micro=AccountRow.held_micro + bindparam("held", type_=BigInteger),
+_LOCKED_TOTALS_AND_DUE = (
+    select(
+        AccountRow.id,
+        AccountRow.balance_micro,
+        AccountRow.held_micro,
+        exists(GrantRow.id).where(GrantRow.account_id == AccountRow.id, grants.is_due()).label("due"),
     )
-    .returning(AccountRow.balance_micro, AccountRow.held_micro, AccountRow.low_credits_micro)
+    .where(AccountRow.id == any_of("accounts"))
+    .order_by(AccountRow.id)
+    .with_for_update(of=AccountRow, key_share=True)
+)
+_MOVE_TOTALS = text(
+    """
+    WITH in_order AS MATERIALIZED (
+        SELECT id FROM accounts WHERE id = ANY(CAST(:accounts AS text[])) ORDER BY id FOR NO KEY UPDATE)
+    UPDATE accounts
+    SET balance_micro = accounts.balance_micro + moved.balance_micro,
+        held_micro = accounts.held_micro + moved.held_micro
+    FROM unnest(CAST(:accounts AS text[]), CAST(:balance AS bigint[]), CAST(:held AS bigint[]))
+        AS moved (id, balance_micro, held_micro)
+    JOIN in_order ON in_order.id = moved.id
+    WHERE accounts.id = moved.id
+    RETURNING accounts.id, accounts.balance_micro, accounts.held_micro, accounts.low_credits_micro
+    """
 )
 _WRITE = insert(LedgerRow).returning(LedgerRow.id, sort_by_parameter_order=True)
 
@@ -123,24 +136,32 @@ def post(connection: Connection, entries: Sequence[Entry]) -> None:
     for entry in entries:
         balance[entry.account_id] += entry.balance_change_micro
         held[entry.account_id] += entry.held_change_micro
-    for account_id in sorted(balance):
-        _move_account(connection, account_id, balance_micro=balance[account_id], held_micro=held[account_id])
+    _move_accounts(connection, balance_micro=balance, held_micro=held)
     key_totals.move(connection, _key_changes(entries))
     _move_grants(connection, entries, ledger_ids)
 
 
-def _move_account(connection: Connection, account_id: str, *, balance_micro: int, held_micro: int) -> None:
-    row = connection.execute(_MOVE_TOTALS, {"account": account_id, "balance": balance_micro, "held": held_micro}).one()
-    low_credits.tell(
-        connection,
-        low_credits.Moved(
-            account_id=account_id,
-            balance_before_micro=row.balance_micro - balance_micro,
-            balance_micro=row.balance_micro,
-            held_micro=row.held_micro,
-            own_threshold_micro=row.low_credits_micro,
-        ),
+def _move_accounts(connection: Connection, *, balance_micro: Mapping[str, int], held_micro: Mapping[str, int]) -> None:
+    accounts = list(balance_micro)
+    moved = connection.execute(
+        _MOVE_TOTALS,
+        {
+            "accounts": accounts,
+            "balance": [balance_micro[account_id] for account_id in accounts],
+            "held": [held_micro[account_id] for account_id in accounts],
+        },
     )
+    for row in moved.all():
+        low_credits.tell(
+            connection,
+            low_credits.Moved(
+                account_id=row.id,
+                balance_before_micro=row.balance_micro - balance_micro[row.id],
+                balance_micro=row.balance_micro,
+                held_micro=row.held_micro,
+                own_threshold_micro=row.low_credits_micro,
+            ),
+        )
 
 
 def _key_changes(entries: Sequence[Entry]) -> dict[str, key_totals.Change]:
@@ -219,20 +240,6 @@ def credit(connection: Connection, account_id: str, *, lock: bool = False) -> Cr
     return Credit(balance_micro=row.balance_micro, held_micro=row.held_micro)
 
 
-def hold(connection: Connection, *, account_id: str, job_id: str, key_id: str | None, amount_micro: int) -> None:
-    """Set credits aside for a job, judged under the account's lock.
-
-    Raises:
-        InsufficientCredits: Fewer are available.
-        KeyBudgetExceeded: The key would pass its cap of this month.
-    """
-    check_hold(connection, account_id=account_id, key_id=key_id, amount_micro=amount_micro)
-    post(
-        connection,
-        [Entry(account_id=account_id, kind=EntryKind.HOLD, amount_micro=amount_micro, job_id=job_id, key_id=key_id)],
-    )
-
-
 def check_hold(connection: Connection, *, account_id: str, key_id: str | None, amount_micro: int) -> None:
     """Judge whether so much more can be held; the account stays locked until the transaction ends.
 
@@ -240,9 +247,9 @@ def check_hold(connection: Connection, *, account_id: str, key_id: str | None, a
         InsufficientCredits: Fewer are available.
         KeyBudgetExceeded: The key would pass its cap of this month.
     """
-    _check_available(_settled(connection, account_id), amount_micro)
+    check_available(settled(connection, [account_id])[account_id], amount_micro)
     if key_id is not None:
-        key_totals.check_cap(connection, key_id, amount_micro)
+        key_totals.check_cap(key_totals.budget(connection, key_id), amount_micro)
 
 
 def check_funds(account_id: str, needed_micro: int) -> None:
@@ -255,11 +262,16 @@ def check_funds(account_id: str, needed_micro: int) -> None:
         have = credit(connection, account_id)
     if needed_micro > have.available_micro:
         with transaction() as connection:
-            have = _settled(connection, account_id)
-    _check_available(have, needed_micro)
+            have = settled(connection, [account_id])[account_id]
+    check_available(have, needed_micro)
 
 
-def _check_available(have: Credit, needed_micro: int) -> None:
+def check_available(have: Credit, needed_micro: int) -> None:
+    """Judge whether so much can be spent of these totals.
+
+    Raises:
+        InsufficientCredits: It cannot; the message tells spent credits from held ones.
+    """
     if needed_micro <= have.available_micro:
         return
     amounts = (
@@ -301,11 +313,12 @@ def _entry_of(account_id: str, kind: EntryKind, due: grants.Due) -> Entry:
     )
 
 
-def _settled(connection: Connection, account_id: str) -> Credit:
-    """The account's totals, locked, with every grant in them that can be spent now, and no other."""
+def settled(connection: Connection, account_ids: Collection[str]) -> dict[str, Credit]:
+    """The accounts' totals, locked in their order, with every grant in them that can be spent now, and no other."""
     # The sweeper settles every second; who submits just then must not spend what is over, nor miss what has begun.
-    row = connection.execute(_LOCKED_TOTALS_AND_DUE, {"account": account_id}).one()
-    if row.due:
+    rows = connection.execute(_LOCKED_TOTALS_AND_DUE, {"accounts": list(account_ids)}).all()
+    totals = {row.id: Credit(balance_micro=row.balance_micro, held_micro=row.held_micro) for row in rows}
+    for account_id in (row.id for row in rows if row.due):
         settle(connection, account_id)
-        return credit(connection, account_id)
-    return Credit(balance_micro=row.balance_micro, held_micro=row.held_micro)
+        totals[account_id] = credit(connection, account_id)
+    return totals

@@ -15,7 +15,7 @@ from core.job_tables import JobRow
 from core.locks import lock_jobs
 from core.settings import settings
 from core.storage import Item, Result, image_store
-from core.stored_bytes import count_for_job
+from core.stored_bytes import count_for_jobs
 
 _ROOT = "images"
 #: A submission stores its files before its rows; files without a job are orphans only after so long.
@@ -113,9 +113,7 @@ def _write_down_as_purged(job_ids: Sequence[str]) -> None:
         freed: Counter[tuple[str, str]] = Counter()
         for row in rows:
             freed[row.account_id, row.key_id] += row.stored_bytes
-        # Accounts in the order of locks.
-        for (account_id, key_id), stored_bytes in sorted(freed.items()):
-            count_for_job(connection, account_id, key_id, -stored_bytes)
+        count_for_jobs(connection, {owner: -stored_bytes for owner, stored_bytes in freed.items()})
 
 
 def unpurged(connection: Connection, *, newest_first: bool = False) -> list[str]:

@@ -90,16 +90,15 @@ def budget(connection: Connection, key_id: str) -> Budget | None:
     return None if row is None else Budget(**row._mapping)
 
 
-def check_cap(connection: Connection, key_id: str, needed_micro: int) -> None:
+def check_cap(budget: Budget | None, needed_micro: int) -> None:
     """Judge whether a key may hold so much more: what it was charged this month and holds counts against its cap.
 
     Raises:
         KeyBudgetExceeded: It may not; the message tells what was charged from what running jobs hold.
     """
-    found = budget(connection, key_id)
-    if found is None or found.captured_micro + found.held_micro + needed_micro <= found.cap_micro:
+    if budget is None or budget.captured_micro + budget.held_micro + needed_micro <= budget.cap_micro:
         return
-    amounts = (found.cap_micro, found.captured_micro, found.held_micro, needed_micro)
+    amounts = (budget.cap_micro, budget.captured_micro, budget.held_micro, needed_micro)
     cap, captured, held, needed = (credits_of(amount_micro) for amount_micro in amounts)
     raise KeyBudgetExceeded(
         f"this key may spend {cap} credits a month: {captured} were charged, {held} are held by running jobs, "

@@ -10,7 +10,7 @@ from core.job_tables import ImageRow
 from core.states import Status
 
 #: A position is counted up to here; behind it, it is unknown.
-_COUNTED = 10_000
+MOST_COUNTED = 10_000
 
 # Spelled out: a parameter keeps Postgres from knowing, before it plans, that the index of waiting images will do.
 _QUEUED: Any = literal_column(f"'{Status.QUEUED.value}'")
@@ -29,7 +29,7 @@ _AHEAD = select(func.count()).select_from(
             and_(ImageRow.priority == bindparam("priority"), ImageRow.sequence < _OWN_FIRST),
         ),
     )
-    .limit(_COUNTED + 1)
+    .limit(MOST_COUNTED + 1)
     .subquery()
 )
 
@@ -39,4 +39,4 @@ def queue_position(connection: Connection, row: Row[Any]) -> int | None:
     if Status(row.status) is not Status.QUEUED:
         return None
     count = connection.execute(_AHEAD, {"job": row.id, "model": row.model, "priority": row.priority}).scalar_one()
-    return count if count <= _COUNTED else None
+    return count if count <= MOST_COUNTED else None

@@ -18,7 +18,8 @@ from core.claims import Claim
 from core.database import transaction
 from core.ids import new_id
 from core.images import inspect_image
-from core.new_jobs import NewImage, NewJob, submit
+from core.intake import submit
+from core.new_jobs import NewImage, NewJob
 from core.outcomes import Outcome
 from core.reading_options import ReadingOptions
 from core.retries import retry_of
@@ -86,12 +87,12 @@ def submit_lines(
             deadline_s=deadline_s,
             reading=ReadingOptions(beams=beams),
         ),
-    )
+    ).id
 
 
 def retry(caller: Caller, job_id: str) -> str:
     """Submit what a job did not read; the new job's id."""
-    return submit(caller, retry_of(caller, job_id, choose_model=lambda model, _: model))
+    return submit(caller, retry_of(caller, job_id, choose_model=lambda model, _: model)).id
 
 
 def ended_batch(caller: Caller, days: float, *, requests: int = 3) -> str:

@@ -62,7 +62,7 @@ def test_credits_that_running_jobs_hold_are_told_from_spent_ones() -> None:
 def test_a_submission_that_fails_in_the_database_leaves_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     caller = new_caller()
     before = stored_files()
-    monkeypatch.setattr("core.new_jobs._insert", lambda *_: (_ for _ in ()).throw(RuntimeError("database")))
+    monkeypatch.setattr("core.job_rows.insert", lambda *_: (_ for _ in ()).throw(RuntimeError("database")))
     with pytest.raises(RuntimeError):
         submit_lines(caller)
     assert stored_files() == before
@@ -78,7 +78,7 @@ def test_a_job_that_was_taken_as_the_database_went_keeps_its_files(monkeypatch: 
         if rows("SELECT id FROM jobs"):
             raise Unavailable("the database went away")
 
-    monkeypatch.setattr("core.new_jobs.transaction", transaction_without_an_answer)
+    monkeypatch.setattr("core.submissions.transaction", transaction_without_an_answer)
     with pytest.raises(Unavailable):
         submit_lines(caller)
     ((job_id,),) = rows("SELECT id FROM jobs WHERE status = 'queued'")

@@ -28,9 +28,10 @@ from core.errors import AlreadyFinished, Gone, InsufficientCredits, InvalidImage
 from core.grants import Terms
 from core.idempotency import AlreadySubmitted, Once
 from core.images import inspect_image
+from core.intake import submit
 from core.jobs import cancel, delete_job
 from core.layouts import lay_out
-from core.new_jobs import NewImage, NewJob, submit
+from core.new_jobs import NewImage, NewJob
 from core.outcomes import Outcome
 from core.states import Mode, Priority
 from core.transcript import BoundingBox, Flag
@@ -116,7 +117,7 @@ class Money(RuleBasedStateMachine):
         )
         once = Once(key=f"POST {key}", fingerprint=b"same") if key else None
         try:
-            job_id = submit(self.caller, new, once=once)
+            job_id = submit(self.caller, new, once=once).id
         except AlreadySubmitted as already:
             assert key is not None and already.earlier.job_id == self.keys[key]
         except (InsufficientCredits, KeyBudgetExceeded):

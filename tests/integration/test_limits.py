@@ -41,7 +41,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     def limited() -> Settings:
         return usual.model_copy(update=changed)
 
-    for module in ("api.rate_limits", "core.admission"):
+    for module in ("api.rate_limits", "core.admission", "core.standings"):
         monkeypatch.setattr(f"{module}.settings", limited)
     yield changed
 

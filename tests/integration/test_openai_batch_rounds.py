@@ -19,10 +19,11 @@ from api.batch_rounds import Clerk
 from api.batch_work import turn
 from api.openai_schemas import dumped
 from api.prompt_jobs import AskedLines
-from core import batch_requests, batches, files, new_jobs, retention
+from core import batch_requests, batches, files, intake, retention
 from core.batches import Batch
 from core.database import engine, transaction
 from core.errors import Unavailable
+from core.job_views import JobView
 from core.new_jobs import NewJob
 from core.settings import settings
 from core.storage import ImageStore, image_store
@@ -438,15 +439,15 @@ def test_a_clerk_that_stood_still_submits_nothing_for_a_batch_that_another_has_e
 ) -> None:
     batch_id = create(client, chat("one"), chat("two")).id
     turn(open_batch(batch_id), last_try=False)
-    submit = new_jobs.submit
+    submit = intake.submit
 
-    def late(*arguments: Any, **more: Any) -> str:
+    def late(*arguments: Any, **more: Any) -> JobView:
         client.batches.cancel(batch_id)
         other = Clerk()
         wait_until(lambda: not other.work_once(FOREVER) and client.batches.retrieve(batch_id).status == "cancelled")
         return submit(*arguments, **more)
 
-    monkeypatch.setattr(new_jobs, "submit", late)
+    monkeypatch.setattr(intake, "submit", late)
     with pytest.raises(Unavailable):
         turn(open_batch(batch_id), last_try=False)
     wait_until(lambda: not Clerk().work_once(FOREVER))

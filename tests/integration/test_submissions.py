@@ -1,0 +1,194 @@
+"""Submissions that come at the same time: taken in one transaction, and judged each by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import text
+from sqlalchemy.exc import DataError
+
+from core import accounts, intake
+from core.accounts import Caller, KeyTerms
+from core.database import looking, transaction
+from core.errors import IdempotencyConflict, InkqueueError, InsufficientCredits, KeyBudgetExceeded, RateLimited
+from core.idempotency import AlreadySubmitted, Once
+from core.ids import new_id
+from core.images import inspect_image
+from core.job_rows import JobToBe
+from core.job_views import JobView, job_view
+from core.new_jobs import NewImage, NewJob
+from core.origin import Origin
+from core.queue import waiting_tickets
+from core.settings import settings
+from core.states import Mode, Priority
+from core.storage import image_store
+from core.submissions import Submission, take
+from tests.domain import MODEL, assert_ledger_balances, new_caller, new_key, png, rows
+from tests.waiting import wait_until
+
+PICTURE = png()
+
+
+def new_job(
+    lines: int = 1,
+    *,
+    priority: Priority = Priority.NORMAL,
+    model: str = MODEL,
+    metadata: Mapping[str, str] | None = None,
+) -> NewJob:
+    image = NewImage(data=PICTURE, header=inspect_image(PICTURE, max_bytes=10**7, max_pixels=10**7), key="line")
+    return NewJob(
+        model=model, mode=Mode.LINE, priority=priority, max_lines=1, metadata=metadata or {}, images=[image] * lines
+    )
+
+
+def submission(caller: Caller, new: NewJob | None = None, *, once: Once | None = None) -> Submission:
+    new = new or new_job()
+    image_ids = [new_id("img") for _ in new.images]
+    job = JobToBe(
+        id=new_id("job"), image_ids=image_ids, caller=caller, new=new, price=new.price, origin=Origin(request_id="r")
+    )
+    return Submission(job=job, once=once)
+
+
+def outcomes(taken: list[JobView | InkqueueError]) -> list[str]:
+    return [each.status.value if isinstance(each, JobView) else each.code for each in taken]
+
+
+def holder(key: str) -> Caller:
+    with looking() as connection:
+        return accounts.caller_of(connection, key)
+
+
+def test_those_that_an_account_can_pay_for_are_taken_and_the_others_cost_nobody_anything() -> None:
+    poor, rich = new_caller("poor", grant_credits=3), new_caller("rich")
+    together = [submission(poor, new_job(2)), submission(rich), submission(poor, new_job(2)), submission(poor)]
+    taken = take(together)
+    assert outcomes(taken) == ["queued", "queued", InsufficientCredits.code, "queued"]
+    held = rows("SELECT name, held_micro FROM accounts ORDER BY name")
+    assert held == [("poor", 3_000_000), ("rich", 1_000_000)]
+    assert set(rows("SELECT id FROM jobs")) == {(each.job.id,) for each in (together[0], *together[1::2])}
+    assert_ledger_balances()
+
+
+def test_a_keys_cap_and_its_limits_count_what_comes_with_a_job() -> None:
+    capped = holder(new_key(terms=KeyTerms(monthly_cap_micro=2_000_000)))
+    one_job = holder(new_key(terms=KeyTerms(limits={"jobs_in_flight": 1})))
+    two_files = holder(new_key(terms=KeyTerms(limits={"stored_bytes": 2 * len(PICTURE)})))
+    together = [submission(caller) for caller in (capped, one_job, two_files) for _ in range(3)]
+    assert outcomes(take(together)) == [
+        *("queued", "queued", KeyBudgetExceeded.code),
+        *("queued", RateLimited.code, RateLimited.code),
+        *("queued", "queued", RateLimited.code),
+    ]
+    assert rows("SELECT stored_bytes, held_micro FROM accounts") == [(5 * len(PICTURE), 5_000_000)]
+    of_keys = rows("SELECT stored_bytes, held_micro FROM api_keys ORDER BY created_at")
+    assert of_keys == [(len(PICTURE) * jobs, 1_000_000 * jobs) for jobs in (2, 1, 2)]
+    assert_ledger_balances()
+
+
+def test_the_same_submission_twice_is_taken_once() -> None:
+    caller = new_caller()
+    once = Once(key="POST a", fingerprint=b"same")
+    first, second = submission(caller, once=once), submission(caller, once=once)
+    taken, again, other = take([first, second, submission(caller, once=replace(once, fingerprint=b"other"))])
+    assert isinstance(taken, JobView) and isinstance(again, AlreadySubmitted)
+    assert again.earlier.job_id == taken.id == first.job.id
+    assert isinstance(other, IdempotencyConflict)
+    assert rows("SELECT count(*) FROM jobs") == [(1,)]
+
+
+def test_a_refused_submission_leaves_its_key_free() -> None:
+    caller = new_caller(grant_credits=1)
+    once = Once(key="POST a", fingerprint=b"same")
+    assert outcomes(take([submission(caller), submission(caller, once=once)])) == ["queued", InsufficientCredits.code]
+    assert rows("SELECT * FROM idempotency_keys") == []
+
+
+def test_the_answer_shows_the_job_as_a_look_at_it_does() -> None:
+    caller = new_caller()
+    urgent = new_job(priority=Priority.INTERACTIVE, metadata={"b": "1", "a": "2"})
+    take([submission(caller, new_job(2)), submission(caller, new_job(model="another"))])
+    together = [
+        submission(caller, new_job(3)),
+        submission(caller, replace(urgent, deadline_s=60.0, retry_of="job_before")),
+        submission(caller, new_job(priority=Priority.BULK)),
+    ]
+    taken = take(together)
+    assert [view.queue_position for view in taken if isinstance(view, JobView)] == [2, 0, 6]
+    # Those before the first one: one that came with it, and more urgent, came after it.
+    with looking() as connection:
+        looked = [job_view(connection, caller, each.job.id) for each in together]
+    assert [replace(view, queue_position=None) for view in taken if isinstance(view, JobView)] == [
+        replace(view, queue_position=None) for view in looked
+    ]
+    assert [view.queue_position for view in looked] == [3, 0, 6]
+
+
+def test_images_wait_in_the_order_in_which_they_were_submitted() -> None:
+    together = [submission(new_caller(name), new_job(20)) for name in ("a", "b", "a")]
+    take(together)
+    in_order = rows("SELECT id FROM images ORDER BY sequence")
+    assert in_order == [(image_id,) for each in together for image_id in each.job.image_ids]
+
+
+def test_what_is_a_defect_to_the_database_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    callers = [new_caller(f"account {number}") for number in range(4)]
+    groups: list[int] = []
+
+    def counted(together: list[Submission]) -> list[JobView | InkqueueError]:
+        groups.append(len(together))
+        return take(together)
+
+    monkeypatch.setattr("core.submissions.take", counted)
+    with ThreadPoolExecutor(4) as threads, transaction() as held_up:
+        held_up.execute(text("SELECT FROM accounts WHERE name = 'account 0' FOR UPDATE"))
+        first = threads.submit(intake.submit, callers[0], new_job())
+        wait_until(lambda: groups == [1])
+        metadata: list[Mapping[str, str]] = [{}, {"no text": "\0"}, {}]
+        others = [
+            threads.submit(intake.submit, caller, new_job(metadata=each))
+            for caller, each in zip(callers[1:], metadata, strict=True)
+        ]
+        wait_until(lambda: intake.waiting() == 3)
+        held_up.rollback()
+        assert groups == [1]
+        jobs = [each.result(10).id for each in (first, others[0], others[2])]
+        assert isinstance(others[1].exception(10), DataError)
+    assert groups == [1, 3, 1, 1, 1]
+    assert sorted(rows("SELECT id FROM jobs")) == sorted((job_id,) for job_id in jobs)
+    assert {key.split("/")[1] for key in image_store(settings()).list("images")} == set(jobs)
+
+
+def test_tickets_are_sent_once_for_all_that_were_taken_together() -> None:
+    callers = [new_caller(f"account {number}") for number in range(3)]
+    with ThreadPoolExecutor(4) as threads, transaction() as held_up:
+        held_up.execute(text("SELECT FROM accounts WHERE name = 'account 0' FOR UPDATE"))
+        first = threads.submit(intake.submit, callers[0], new_job(model="another"))
+        wait_until(lambda: rows("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == [(1,)])
+        others = [threads.submit(intake.submit, caller, new_job(9)) for caller in callers[1:]]
+        wait_until(lambda: intake.waiting() == 2)
+        held_up.rollback()
+        for each in (first, *others):
+            each.result(10)
+    assert (waiting_tickets("another"), waiting_tickets(MODEL)) == (1, 2)  # 9 + 9 = 16 + 2
+
+
+def test_an_account_that_cannot_pay_does_not_keep_others_from_being_answered(http: FlaskClient) -> None:
+    poor = {"Authorization": f"Bearer {new_key('poor')}"}
+    rich = {"Authorization": f"Bearer {new_key('rich')}"}
+    new_caller("poor", grant_credits=1)
+    body = {"Content-Type": "image/png"}
+
+    def submit(key: Mapping[str, str]) -> int:
+        return http.application.test_client().post("/v1/jobs", data=PICTURE, headers={**key, **body}).status_code
+
+    with ThreadPoolExecutor(12) as threads:
+        statuses = list(threads.map(submit, [poor, rich] * 6))
+    assert sorted(statuses[::2]) == [202, 402, 402, 402, 402, 402]
+    assert statuses[1::2] == [202] * 6
+    assert_ledger_balances()
