@@ -12,12 +12,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, bindparam, exists, insert, select, text
+from sqlalchemy import Connection, bindparam, exists, select, text
 
 from core import grants, key_totals, low_credits
 from core.account_tables import AccountRow
 from core.amounts import credits_of
-from core.credit_tables import GrantRow, LedgerRow
+from core.credit_tables import GrantRow
 from core.database import any_of, looking, transaction
 from core.errors import InsufficientCredits, NotFound
 from core.grants import Payment, Terms
@@ -79,7 +79,17 @@ _MOVE_TOTALS = text(
     RETURNING accounts.id, accounts.balance_micro, accounts.held_micro, accounts.low_credits_micro
     """
 )
-_WRITE = insert(LedgerRow).returning(LedgerRow.id, sort_by_parameter_order=True)
+# Each gets the next id in the order of the arrays.
+_WRITE = text(
+    """
+    INSERT INTO ledger (account_id, kind, amount_micro, job_id, image_id, key_id, reason, model, lines)
+    SELECT * FROM unnest(
+        CAST(:accounts AS text[]), CAST(:kinds AS text[]), CAST(:amounts AS bigint[]), CAST(:jobs AS text[]),
+        CAST(:images AS text[]), CAST(:keys AS text[]), CAST(:reasons AS text[]), CAST(:models AS text[]),
+        CAST(:lines AS bigint[]))
+    RETURNING id
+    """
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,27 +187,21 @@ def _key_changes(entries: Sequence[Entry]) -> dict[str, key_totals.Change]:
 
 
 def _write(connection: Connection, entries: Sequence[Entry]) -> Sequence[int]:
-    return (
-        connection.execute(
-            _WRITE,
-            [
-                {
-                    "account_id": entry.account_id,
-                    "kind": entry.kind.value,
-                    "amount_micro": entry.amount_micro,
-                    "job_id": entry.job_id,
-                    "image_id": entry.image_id,
-                    "key_id": entry.key_id,
-                    "reason": entry.reason,
-                    "model": entry.model,
-                    "lines": entry.lines,
-                }
-                for entry in entries
-            ],
-        )
-        .scalars()
-        .all()
+    written = connection.execute(
+        _WRITE,
+        {
+            "accounts": [entry.account_id for entry in entries],
+            "kinds": [entry.kind.value for entry in entries],
+            "amounts": [entry.amount_micro for entry in entries],
+            "jobs": [entry.job_id for entry in entries],
+            "images": [entry.image_id for entry in entries],
+            "keys": [entry.key_id for entry in entries],
+            "reasons": [entry.reason for entry in entries],
+            "models": [entry.model for entry in entries],
+            "lines": [entry.lines for entry in entries],
+        },
     )
+    return sorted(written.scalars())
 
 
 def _move_grants(connection: Connection, entries: Sequence[Entry], ledger_ids: Sequence[int]) -> None:
