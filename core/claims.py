@@ -41,14 +41,14 @@ _NEXT = text(
               AND (priority, account_id) > (waiting.priority, waiting.account_id)
             ORDER BY priority, account_id LIMIT 1) following
     ), candidates AS MATERIALIZED (
-        SELECT candidate.id, candidate.job_id
+        SELECT candidate.id, candidate.job_id, candidate.losses
         FROM waiting
         CROSS JOIN LATERAL (
             SELECT count(*) AS images FROM images
             WHERE status = 'running' AND account_id = waiting.account_id AND model = :model) running
         CROSS JOIN LATERAL (
-            SELECT id, job_id, sequence, row_number() OVER (ORDER BY sequence) AS place FROM (
-                SELECT id, job_id, sequence FROM images
+            SELECT id, job_id, losses, sequence, row_number() OVER (ORDER BY sequence) AS place FROM (
+                SELECT id, job_id, losses, sequence FROM images
                 WHERE status = 'queued' AND model = :model
                   AND priority = waiting.priority AND account_id = waiting.account_id
                 ORDER BY sequence LIMIT :most) oldest) candidate
@@ -62,7 +62,7 @@ _NEXT = text(
         WHERE id = ANY(ARRAY(SELECT id FROM free_jobs))
         RETURNING id, version
     )
-    SELECT candidates.id, candidates.job_id, started.version AS started_version
+    SELECT candidates.id, candidates.job_id, candidates.losses, started.version AS started_version
     FROM candidates LEFT JOIN started ON started.id = candidates.job_id
     """
 )
@@ -70,7 +70,7 @@ _NEXT = text(
 _TAKE = text(
     """
     UPDATE images SET status = 'running', worker_id = :worker, attempt = images.attempt + 1,
-        started_at = CASE WHEN :starts AND images.losses = 0 THEN now() END
+        started_at = CASE WHEN :starts THEN now() END
     FROM (
         SELECT images.id, jobs.origin FROM images JOIN jobs ON jobs.id = images.job_id
         WHERE images.id = ANY(CAST(:images AS text[])) AND images.status = 'queued' AND jobs.status = 'running'
@@ -164,9 +164,7 @@ class Claim:
     origin: Origin
 
 
-def claim(
-    worker_id: str, model: str, *, most: int, least: Priority = Priority.BULK, starts_one: bool = False
-) -> list[Claim]:
+def claim(worker_id: str, model: str, *, most: int, least: Priority = Priority.BULK, free_rows: int = 0) -> list[Claim]:
     """Take up to `most` images that wait for this model, the most urgent first, none less urgent than `least`.
 
     Fewer mean that no others wait, but for those whose jobs others hold, or have taken first several times over.
@@ -176,15 +174,15 @@ def claim(
         model: Which model.
         most: How many at most.
         least: The least urgent.
-        starts_one: Whether an image that is the only one to be had is marked as started at once, as `mark_started`
-            does it: for a worker that has nothing else to read, and saves a trip. A suspect is not: it was lost in
-            earnest, and must not be counted as lost again before the model has it.
+        free_rows: How many the model can begin with at once. If there are no more to be had, they are marked as started
+            in passing, as `mark_started` does it, which saves a trip. None are where a suspect is among them: it was
+            lost in earnest, and must not be counted as lost again before the model has it, nor others with it.
     """
     claims: list[Claim] = []
     for _ in range(_TRIES):
         try:
             candidates, taken = _claim(
-                worker_id, model, most=most - len(claims), least=least, starts_one=starts_one and not claims
+                worker_id, model, most=most - len(claims), least=least, free_rows=free_rows - len(claims)
             )
         except Exception as exc:
             # What was taken already must be read.
@@ -198,7 +196,7 @@ def claim(
     return claims
 
 
-def _claim(worker_id: str, model: str, *, most: int, least: Priority, starts_one: bool) -> tuple[int, list[Claim]]:
+def _claim(worker_id: str, model: str, *, most: int, least: Priority, free_rows: int) -> tuple[int, list[Claim]]:
     """How many images were to be had, and those of them that nobody else got first."""
     with transaction() as connection:
         candidates = connection.execute(_NEXT, {"model": model, "most": most, "least": least}).all()
@@ -210,7 +208,7 @@ def _claim(worker_id: str, model: str, *, most: int, least: Priority, starts_one
             [job_events.Happened.to_job(job_id, version, status=Status.RUNNING) for job_id, version in started.items()],
         )
         webhooks.announce(connection, started)
-        starts = starts_one and len(candidates) == 1
+        starts = len(candidates) <= free_rows and not any(row.losses for row in candidates)
         taken = connection.execute(
             _TAKE, {"worker": worker_id, "images": [row.id for row in candidates], "starts": starts}
         ).all()

@@ -163,7 +163,7 @@ class Transcription:
         Raises:
             Unavailable: Some were given back: their files cannot be read or decoded now.
         """
-        slice_ = claims.claim(self.worker_id, self.model, most=SLICE_IMAGES, least=least, starts_one=not self.held())
+        slice_ = claims.claim(self.worker_id, self.model, most=SLICE_IMAGES, least=least, free_rows=self._free_rows())
         self._images.add(slice_, claimed_ns=time.time_ns())
         try:
             begun = list(zip(slice_, job_files.for_each(slice_, self._decode), strict=True))
@@ -180,6 +180,11 @@ class Transcription:
         if not all(submitted):
             raise Unavailable("no process to decode images can be started, or there is no memory for them")
         return len(slice_)
+
+    def _free_rows(self) -> int:
+        held = self.held()
+        # Nobody is begun beside a suspect.
+        return 0 if any(claim.suspect for claim in held) else self.batcher.row_limit - len(held)
 
     def _decode(self, claim: Claim) -> Future[LinePixels] | Unavailable | None:
         """Begin to decode an image; why its file cannot be read now, or None when it has failed."""

@@ -56,16 +56,27 @@ def test_only_an_image_that_had_started_becomes_a_suspect() -> None:
 def test_an_image_that_was_started_as_it_was_claimed_becomes_a_suspect() -> None:
     submit_lines(new_caller())
     worker_id = leases.register([])
-    assert claim(worker_id, MODEL, most=16, starts_one=True)[0].started
+    assert claim(worker_id, MODEL, most=16, free_rows=1)[0].started
     silenced(worker_id)
     sweep()
     again = claim("wrk_1", MODEL, most=16)[0]
     assert (again.suspect, again.started) == (True, False)
 
 
-def test_of_several_images_none_is_started_as_they_are_claimed() -> None:
-    submit_lines(new_caller(), 2)
-    assert [found.started for found in claim("wrk_1", MODEL, most=16, starts_one=True)] == [False, False]
+def test_images_are_started_as_they_are_claimed_where_there_are_rows_for_all() -> None:
+    caller = new_caller()
+    for free_rows, started in ((2, [False] * 3), (3, [True] * 3)):
+        submit_lines(caller, 3)
+        assert [found.started for found in claim("wrk_1", MODEL, most=16, free_rows=free_rows)] == started
+
+
+def test_no_image_is_started_as_it_is_claimed_with_a_suspect() -> None:
+    caller = new_caller()
+    submit_lines(caller)
+    lost(started=True)
+    submit_lines(caller)
+    found = claim("wrk_1", MODEL, most=16, free_rows=16)
+    assert [(each.suspect, each.started) for each in found] == [(True, False), (False, False)]
 
 
 def test_an_image_that_three_workers_died_over_fails_free_as_worker_lost() -> None:
