@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from api.account_routes import account_routes
 from api.batch_routes import batch_routes
+from api.bodies import register_bodies
 from api.chat_routes import chat_routes
 from api.chat_schemas import ChatRequest
 from api.docs_page import docs_page
@@ -56,6 +57,7 @@ def create_app() -> OpenAPI:
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     register_request_log(app)
     register_rate_limit_headers(app)
+    register_bodies(app)
     register_security_headers(app)
     register_error_handlers(app)
     for routes in (

@@ -6,6 +6,7 @@ from typing import cast
 
 from flask import g, request
 
+from api.bodies import hold_body
 from api.rate_limits import count_request
 from core import accounts
 from core.accounts import Caller, Scope
@@ -22,10 +23,12 @@ def authenticate() -> None:
     Raises:
         InvalidApiKey: The key is missing, unknown, expired or revoked.
         MissingScope: The key may not do this.
+        RateLimited: It has sent too many requests, or too much is being received.
     """
     _identify()
     count_request(caller())
     require(Scope.READ if request.method in ("GET", "HEAD") else Scope.JOBS)
+    hold_body(caller(), request)
 
 
 def authenticate_admin() -> None:
@@ -34,10 +37,12 @@ def authenticate_admin() -> None:
     Raises:
         InvalidApiKey: The key is missing, unknown, expired or revoked.
         MissingScope: The key may not do this.
+        RateLimited: It has sent too many requests, or too much is being received.
     """
     _identify()
     count_request(caller())
     require(Scope.ADMIN)
+    hold_body(caller(), request)
 
 
 def _identify() -> None:

@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     max_request_bytes: Annotated[int, Field(ge=1024)] = 256 * 2**20
     """Largest request body."""
 
+    max_bodies_bytes: Annotated[int, Field(ge=1024)] = 768 * 2**20
+    """Request bodies of more than 1 MiB that one API process has in hand at once, in bytes; an account may have half of
+    it. They are held in memory up to three times."""
+
     url_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
     """Budget for fetching one image URL, all redirects included."""
 
