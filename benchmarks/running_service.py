@@ -52,7 +52,8 @@ class RunningService:
 
     def succeeded_jobs(self) -> int:
         """Jobs that were read, as Postgres says."""
-        return self._count("status = 'succeeded'")
+        with _database() as connection:
+            return _count(connection, "status = 'succeeded'")
 
     def wait_until_all_ended(self, *, timeout_s: float) -> None:
         """Return when no job is in flight any more, as Postgres says.
@@ -61,16 +62,11 @@ class RunningService:
             TimeoutError: Some are.
         """
         deadline = time.monotonic() + timeout_s
-        while left := self._count("status IN ('queued', 'running')"):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{left} jobs have not ended within {timeout_s:.0f} s")
-            time.sleep(_LOOK_S)
-
-    def _count(self, condition: LiteralString) -> int:
-        with psycopg.connect(settings().database_url.replace("+psycopg", ""), autocommit=True) as connection:
-            row = connection.execute(f"SELECT count(*) FROM jobs WHERE {condition}").fetchone()
-            assert row
-            return int(row[0])
+        with _database() as connection:
+            while left := _count(connection, "status IN ('queued', 'running')"):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{left} jobs have not ended within {timeout_s:.0f} s")
+                time.sleep(_LOOK_S)
 
     def core_seconds(self) -> dict[str, float]:
         """Seconds of a core that each part of the service has used so far; this process is `load`."""
@@ -82,6 +78,16 @@ class RunningService:
                 # Those that have ended are counted with their parent, such as Postgres's processes.
                 used[part] = used.get(part, 0.0) + sum(times[:4])
         return used
+
+
+def _database() -> psycopg.Connection:
+    return psycopg.connect(settings().database_url.replace("+psycopg", ""), autocommit=True)
+
+
+def _count(connection: psycopg.Connection, condition: LiteralString) -> int:
+    row = connection.execute(f"SELECT count(*) FROM jobs WHERE {condition}").fetchone()
+    assert row
+    return int(row[0])
 
 
 def _part(command: str) -> str:

@@ -48,8 +48,7 @@ _LINES = 96
 _LATENCY_PAIRS = 30
 _LINES_A_JOB = 16
 #: Jobs of a round, their lines, and over how many connections they come.
-_SMALL, _LARGE = (600, 1, 8), (30, 64, 4)
-#: Jobs of one account wait for each other where its credits are counted; those of several do not.
+_SMALL, _LARGE = (900, 1, 32), (30, 64, 4)
 _CUSTOMERS = 8
 _PATIENCE_S = 300.0
 
