@@ -306,8 +306,8 @@ def settle(connection: Connection, account_id: str) -> None:
     credit(connection, account_id, lock=True)
     coming = grants.coming_into_effect(connection, account_id)
     post(connection, [_entry_of(account_id, EntryKind.GRANT, due) for due in coming])
-    held_micro = credit(connection, account_id).held_micro
-    over = grants.coming_to_an_end(connection, account_id, held_micro=held_micro)
+    available_micro = credit(connection, account_id).available_micro
+    over = grants.coming_to_an_end(connection, account_id, available_micro=available_micro)
     post(connection, [_entry_of(account_id, EntryKind.EXPIRE, due) for due in over])
 
 

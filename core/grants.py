@@ -12,9 +12,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     and_,
+    bindparam,
+    cast,
     func,
     insert,
     literal_column,
@@ -28,6 +31,7 @@ from core.credit_tables import GrantRow
 from core.database import any_of
 from core.errors import InkqueueError
 from core.ids import new_id
+from core.job_tables import JobRow
 
 
 class Category(StrEnum):
@@ -103,6 +107,25 @@ _ORDER = (
     GrantRow.category.desc(),
     GrantRow.effective_at,
     GrantRow.id,
+)
+_OVER = (
+    select(
+        GrantRow.id,
+        GrantRow.remaining_micro,
+        GrantRow.reason,
+        func.coalesce(
+            select(cast(func.sum(JobRow.held_micro), BigInteger))
+            .where(
+                JobRow.account_id == GrantRow.account_id,
+                text("jobs.status IN ('queued', 'running')"),
+                JobRow.created_at < GrantRow.expires_at,
+            )
+            .scalar_subquery(),
+            0,
+        ).label("held_before_micro"),
+    )
+    .where(GrantRow.account_id == bindparam("account"), _SPENDABLE, GrantRow.expires_at <= func.now())
+    .order_by(*_ORDER)
 )
 # Statements that run with every image are made once: making one costs about as much as sending it.
 _SPENDABLE_GRANTS = (
@@ -219,20 +242,24 @@ def coming_into_effect(connection: Connection, account_id: str) -> list[Due]:
     return [Due(grant_id=row.id, amount_micro=row.amount_micro, reason=row.reason) for row in rows]
 
 
-def coming_to_an_end(connection: Connection, account_id: str, *, held_micro: int) -> list[Due]:
-    """What expires of grants that are over.
+def coming_to_an_end(connection: Connection, account_id: str, *, available_micro: int) -> list[Due]:
+    """What expires of grants that are over: all but what is held by jobs that were submitted before their end.
 
-    The first of them to pay keep what running jobs hold: a job that was accepted before the end is paid by them yet.
+    The first of them to pay keep it, so that those jobs are paid yet. No job that came later keeps anything.
+
+    Args:
+        connection: The account is locked.
+        account_id: Whose grants.
+        available_micro: What nothing holds of its balance: no more expires, whatever holds it.
     """
-    over = connection.execute(
-        select(GrantRow.id, GrantRow.remaining_micro, GrantRow.reason)
-        .where(GrantRow.account_id == account_id, _SPENDABLE, GrantRow.expires_at <= func.now())
-        .order_by(*_ORDER)
-    ).all()
+    over = connection.execute(_OVER, {"account": account_id}).all()
     due = []
+    kept_micro = 0
     for grant in over:
-        kept_micro = min(grant.remaining_micro, held_micro)
-        held_micro -= kept_micro
-        if grant.remaining_micro > kept_micro:
-            due.append(Due(grant_id=grant.id, amount_micro=grant.remaining_micro - kept_micro, reason=grant.reason))
+        kept_of_this_micro = max(0, min(grant.remaining_micro, grant.held_before_micro - kept_micro))
+        kept_micro += kept_of_this_micro
+        expiring_micro = min(grant.remaining_micro - kept_of_this_micro, available_micro)
+        if expiring_micro:
+            available_micro -= expiring_micro
+            due.append(Due(grant_id=grant.id, amount_micro=expiring_micro, reason=grant.reason))
     return due

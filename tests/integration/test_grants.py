@@ -45,9 +45,7 @@ def read_lines(caller: Caller, lines: int) -> None:
 
 def let_pass(grant_id: str) -> None:
     with transaction() as connection:
-        connection.execute(
-            text("UPDATE credit_grants SET expires_at = now() - interval '1 second' WHERE id = :id"), {"id": grant_id}
-        )
+        connection.execute(text("UPDATE credit_grants SET expires_at = now() WHERE id = :id"), {"id": grant_id})
 
 
 def paid_by(*grant_ids: str) -> list[int]:
@@ -142,6 +140,45 @@ def test_held_credits_that_come_back_after_their_end_expire() -> None:
     with transaction() as connection:
         assert grants.accounts_with_due(connection, most=10) == []
     assert_ledger_balances()
+
+
+def test_a_job_that_comes_after_their_end_keeps_no_credits_that_one_before_it_held() -> None:
+    caller = new_caller(grant_credits=10)
+    ending = grant(caller, 5, expires_at=NOW + DAY)
+    before = submit_lines(caller, 3)
+    let_pass(ending)
+    submit_lines(caller, 4)
+    assert totals(caller) == (13, 7)
+    cancel(caller, before)
+    Sweeper().sweep()
+    assert totals(caller) == (10, 4)
+    assert_ledger_balances()
+
+
+def test_grants_that_end_one_after_another_keep_what_was_held_before_each() -> None:
+    caller = new_caller(grant_credits=0)
+    first, second = (grant(caller, 5, expires_at=NOW + days * DAY) for days in (1, 2))
+    submit_lines(caller, 4)
+    let_pass(first)
+    submit_lines(caller, 3)
+    assert totals(caller) == (9, 7)  # of the first one, 4 are kept
+    let_pass(second)
+    Sweeper().sweep()
+    assert totals(caller) == (7, 7)  # and of the second 3
+    outcomes.finish([read(found) for found in claim("wrk_1", MODEL, most=7)])
+    assert (totals(caller), paid_by(first, second)) == ((0, 0), [5, 5])
+    assert_ledger_balances()
+
+
+def test_what_is_held_by_nobody_known_does_not_expire() -> None:
+    caller = new_caller(grant_credits=0)
+    ending = grant(caller, 5, expires_at=NOW + DAY)
+    submit_lines(caller, 3)
+    with transaction() as connection:
+        connection.execute(text("UPDATE jobs SET held_micro = 0"))
+    let_pass(ending)
+    Sweeper().sweep()
+    assert totals(caller) == (3, 3)
 
 
 def test_a_negative_correction_is_borne_by_grants() -> None:
