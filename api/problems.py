@@ -42,6 +42,7 @@ _STATUS: dict[type[errors.InkqueueError], int] = {
     errors.InkqueueError: 500,
     errors.Superseded: 500,
     errors.WorkerLost: 500,
+    errors.Contended: 503,
     errors.Unavailable: 503,
 }
 _BY_CODE = {error.code: error for error in _STATUS}

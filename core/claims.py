@@ -41,14 +41,14 @@ _NEXT = text(
               AND (priority, account_id) > (waiting.priority, waiting.account_id)
             ORDER BY priority, account_id LIMIT 1) following
     ), candidates AS MATERIALIZED (
-        SELECT candidate.id, candidate.job_id, candidate.losses
+        SELECT candidate.id, candidate.job_id, candidate.losses, candidate.beams
         FROM waiting
         CROSS JOIN LATERAL (
             SELECT count(*) AS images FROM images
             WHERE status = 'running' AND account_id = waiting.account_id AND model = :model) running
         CROSS JOIN LATERAL (
-            SELECT id, job_id, losses, sequence, row_number() OVER (ORDER BY sequence) AS place FROM (
-                SELECT id, job_id, losses, sequence FROM images
+            SELECT id, job_id, losses, beams, sequence, row_number() OVER (ORDER BY sequence) AS place FROM (
+                SELECT id, job_id, losses, beams, sequence FROM images
                 WHERE status = 'queued' AND model = :model
                   AND priority = waiting.priority AND account_id = waiting.account_id
                 ORDER BY sequence LIMIT :most) oldest) candidate
@@ -62,7 +62,7 @@ _NEXT = text(
         WHERE id = ANY(ARRAY(SELECT id FROM free_jobs))
         RETURNING id, version
     )
-    SELECT candidates.id, candidates.job_id, candidates.losses, started.version AS started_version
+    SELECT candidates.id, candidates.job_id, candidates.losses, candidates.beams, started.version AS started_version
     FROM candidates LEFT JOIN started ON started.id = candidates.job_id
     """
 )
@@ -70,7 +70,7 @@ _NEXT = text(
 _TAKE = text(
     """
     UPDATE images SET status = 'running', worker_id = :worker, attempt = images.attempt + 1,
-        started_at = CASE WHEN :starts THEN now() END
+        started_at = CASE WHEN :starts AND images.losses = 0 THEN now() END
     FROM (
         SELECT images.id, jobs.origin FROM images JOIN jobs ON jobs.id = images.job_id
         WHERE images.id = ANY(CAST(:images AS text[])) AND images.status = 'queued' AND jobs.status = 'running'
@@ -174,15 +174,16 @@ def claim(worker_id: str, model: str, *, most: int, least: Priority = Priority.B
         model: Which model.
         most: How many at most.
         least: The least urgent.
-        free_rows: How many the model can begin with at once. If there are no more to be had, they are marked as started
-            in passing, as `mark_started` does it, which saves a trip. None are where a suspect is among them: it was
-            lost in earnest, and must not be counted as lost again before the model has it, nor others with it.
+        free_rows: About how many rows the model has for them at once, each beam taking one. Images that fit are marked
+            as started in passing, as `mark_started` does it, which saves a trip. None are where a suspect is among
+            them: it was lost in earnest, and must not be counted as lost again before the model has it, nor others
+            with it.
     """
     claims: list[Claim] = []
     for _ in range(_TRIES):
         try:
             candidates, taken = _claim(
-                worker_id, model, most=most - len(claims), least=least, free_rows=free_rows - len(claims)
+                worker_id, model, most=most - len(claims), least=least, free_rows=free_rows - _rows_of(claims)
             )
         except Exception as exc:
             # What was taken already must be read.
@@ -194,6 +195,10 @@ def claim(worker_id: str, model: str, *, most: int, least: Priority = Priority.B
         if len(taken) == candidates or len(claims) == most:
             break
     return claims
+
+
+def _rows_of(claims: Sequence[Claim]) -> int:
+    return sum(claim.options.beams for claim in claims)
 
 
 def _claim(worker_id: str, model: str, *, most: int, least: Priority, free_rows: int) -> tuple[int, list[Claim]]:
@@ -208,7 +213,7 @@ def _claim(worker_id: str, model: str, *, most: int, least: Priority, free_rows:
             [job_events.Happened.to_job(job_id, version, status=Status.RUNNING) for job_id, version in started.items()],
         )
         webhooks.announce(connection, started)
-        starts = len(candidates) <= free_rows and not any(row.losses for row in candidates)
+        starts = sum(row.beams for row in candidates) <= free_rows and not any(row.losses for row in candidates)
         taken = connection.execute(
             _TAKE, {"worker": worker_id, "images": [row.id for row in candidates], "starts": starts}
         ).all()

@@ -62,13 +62,13 @@ _LOCKED_TOTALS_AND_DUE = (
         exists(GrantRow.id).where(GrantRow.account_id == AccountRow.id, grants.is_due()).label("due"),
     )
     .where(AccountRow.id == any_of("accounts"))
-    .order_by(AccountRow.id)
+    .order_by(AccountRow.id.collate("C"))
     .with_for_update(of=AccountRow, key_share=True)
 )
 _MOVE_TOTALS = text(
     """
     WITH in_order AS MATERIALIZED (
-        SELECT id FROM accounts WHERE id = ANY(CAST(:accounts AS text[])) ORDER BY id FOR NO KEY UPDATE)
+        SELECT id FROM accounts WHERE id = ANY(CAST(:accounts AS text[])) ORDER BY id COLLATE "C" FOR NO KEY UPDATE)
     UPDATE accounts
     SET balance_micro = accounts.balance_micro + moved.balance_micro,
         held_micro = accounts.held_micro + moved.held_micro

@@ -12,7 +12,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from psycopg.errors import IdleInTransactionSessionTimeout, QueryCanceled, ReadOnlySqlTransaction
+from psycopg.errors import (
+    DeadlockDetected,
+    IdleInTransactionSessionTimeout,
+    LockNotAvailable,
+    QueryCanceled,
+    ReadOnlySqlTransaction,
+)
 from sqlalchemy import (
     CollectionAggregate,
     Connection,
@@ -32,7 +38,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from core.errors import Unavailable
+from core.errors import Contended, Unavailable
 from core.settings import settings
 
 _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
@@ -42,8 +48,12 @@ _SESSION_OPTIONS = "-c statement_timeout=30000 -c lock_timeout=10000 -c timezone
 #: No OperationalError to psycopg, but they pass as well: this process stood still too long inside a transaction, or the
 #: server writes nothing now, being no longer the primary or out of room.
 _PASSING = (IdleInTransactionSessionTimeout, ReadOnlySqlTransaction)
+#: The transaction is rolled back, and the database is well.
+_CONTENDED = (LockNotAvailable, DeadlockDetected)
 #: Over TCP, a server that vanished without a word is given up after some 10 s.
 _SILENT_SERVER = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+
+_IMPATIENTLY = text("SET LOCAL lock_timeout = 250")
 
 #: Ids that one statement asks for: there may be millions.
 _IDS_A_STATEMENT = 10_000
@@ -91,19 +101,23 @@ def _ping_unless_just_used(connection: DBAPIConnection, record: ConnectionPoolEn
 
 
 @contextmanager
-def transaction(*, durable: bool = True) -> Iterator[Connection]:
+def transaction(*, durable: bool = True, patient: bool = True) -> Iterator[Connection]:
     """One transaction: committed at the end of the block, rolled back when it raises.
 
     Args:
         durable: False lets the commit return before it is on disk, for facts whose loss in a crash of Postgres itself
             does no harm.
+        patient: False waits for each lock a moment only.
 
     Raises:
+        Contended: Others hold what it locks.
         Unavailable: Postgres cannot be reached, went away, or writes nothing now.
     """
     with _outages(), engine().begin() as connection:
         if not durable:
             connection.execute(text("SET LOCAL synchronous_commit = off"))
+        if not patient:
+            connection.execute(_IMPATIENTLY)
         yield connection
 
 
@@ -125,8 +139,11 @@ def _outages() -> Iterator[None]:
     try:
         yield
     except (OperationalError, PoolTimeout) as exc:
-        if isinstance(exc, OperationalError) and isinstance(exc.orig, QueryCanceled):
+        cause = exc.orig if isinstance(exc, OperationalError) else None
+        if isinstance(cause, QueryCanceled):
             raise Unavailable("the database took too long to answer this; ask for less at once") from exc
+        if isinstance(cause, _CONTENDED):
+            raise Contended from exc
         raise Unavailable("the database cannot be reached right now") from exc
     except DBAPIError as exc:
         if exc.connection_invalidated or isinstance(exc.orig, _PASSING):

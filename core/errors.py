@@ -202,6 +202,10 @@ class Unavailable(InkqueueError):
     code = "unavailable"
 
 
+class Contended(Unavailable):
+    """Others hold what this request changes for too long; try again later."""
+
+
 class WorkerLost(InkqueueError):
     """The workers that read this image were lost three times; it is given up."""
 

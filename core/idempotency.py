@@ -6,19 +6,25 @@ its job. It keeps no answer: a replay renders the job as it is now.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Connection, delete, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.account_tables import IdempotencyRow
-from core.errors import IdempotencyConflict, IdempotencyInProgress, InkqueueError
+from core.errors import IdempotencyConflict, InkqueueError
 
 #: How long a key is kept (Stripe's time); a caller's own id is kept as long as the job.
 _KEPT = timedelta(hours=24)
 _OWN_ID = "PUT "
+_TRY_LOCKS = text(
+    """
+    SELECT pg_try_advisory_xact_lock(hashtextextended(name, 0))
+    FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS asked (name, place) ORDER BY place
+    """
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,18 +91,25 @@ def job_of_own_id(connection: Connection, account_id: str, client_id: str) -> st
     return connection.execute(query).scalar_one_or_none()
 
 
+def in_progress(connection: Connection, asked: Sequence[tuple[str, str]]) -> Collection[tuple[str, str]]:
+    """Those of these accounts and keys under which others take a submission just now; nobody takes one of the rest.
+
+    Tried rather than awaited: a second one would otherwise wait for the first to commit.
+    """
+    if not asked:
+        return ()
+    names = [f"{account_id} {key}" for account_id, key in asked]
+    ours = connection.execute(_TRY_LOCKS, {"names": names}).scalars()
+    return {each for each, is_ours in zip(asked, ours, strict=True) if not is_ours}
+
+
 def take(connection: Connection, account_id: str, once: Once, *, job_id: str, status_code: int) -> None:
-    """Take a submission under its key; the first statement of its transaction.
+    """Take a submission under its key, which is not in progress elsewhere.
 
     Raises:
         AlreadySubmitted: The same one has been taken since the caller looked.
         IdempotencyConflict: Another one has been taken under the key.
-        IdempotencyInProgress: One is being written just now.
     """
-    # Tried rather than awaited: a second one would otherwise wait inside the unique index for the first to commit.
-    lock = func.pg_try_advisory_xact_lock(func.hashtextextended(literal(f"{account_id} {once.key}"), 0))
-    if not connection.execute(select(lock)).scalar_one():
-        raise IdempotencyInProgress
     earlier = find(connection, account_id, once)
     if earlier is not None:
         raise AlreadySubmitted(earlier)
@@ -112,8 +125,11 @@ def take(connection: Connection, account_id: str, once: Once, *, job_id: str, st
 
 
 def forget_old(connection: Connection) -> None:
-    """Remove keys whose time is over."""
-    connection.execute(delete(IdempotencyRow).where(IdempotencyRow.expires_at <= func.now()))
+    """Remove keys whose time is over, but for those that are just taken again."""
+    # Who takes several again locks them in another order.
+    free = select(IdempotencyRow.account_id, IdempotencyRow.key).where(IdempotencyRow.expires_at <= func.now())
+    over = tuple_(IdempotencyRow.account_id, IdempotencyRow.key).in_(free.with_for_update(skip_locked=True))
+    connection.execute(delete(IdempotencyRow).where(over))
 
 
 def _is_kept() -> ColumnElement[bool]:

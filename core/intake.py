@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -12,20 +13,23 @@ from sqlalchemy import Connection
 from core import admission, credits, job_files, queue, submissions, webhook_secrets
 from core.accounts import Caller
 from core.database import transaction
-from core.errors import InkqueueError, Unavailable
+from core.errors import Contended, InkqueueError, Unavailable
 from core.idempotency import Once
 from core.ids import new_id
 from core.job_rows import JobToBe
 from core.job_views import JobView
-from core.new_jobs import NewJob
+from core.new_jobs import MAX_IMAGES, NewJob
 from core.origin import Origin
-from core.shared_turns import SharedTurns
+from core.shared_turns import NotDone, SharedTurns
 from core.submissions import Submission
 
 _log = structlog.get_logger(__name__)
 
-#: Submissions of one transaction at most.
-_MOST_TOGETHER = 64
+#: Images of one transaction: those of one job at most.
+_MOST_IMAGES = MAX_IMAGES
+#: A transaction takes milliseconds. Where one takes longer, as it waits for an account that others hold, those behind
+#: it are taken by themselves.
+_PATIENCE_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,7 @@ def submit(
         KeyBudgetExceeded: The caller's key may not spend so much this month; nothing is kept.
         RateLimited: The account has too many jobs in flight or bytes stored; nothing is kept.
         QueueFull: Too much waits for the model; nothing is kept.
+        Contended: Others hold the account for too long; nothing is kept.
         Unavailable: Postgres or the storage cannot be reached, or webhooks cannot be signed here; nothing is kept,
             unless Postgres went just when it had taken the job.
     """
@@ -77,9 +82,10 @@ def submit(
     _judge(job)
     job_files.put_images(job.id, {i: image.data for i, image in zip(job.image_ids, new.images, strict=True)})
     try:
-        submission = Submission(job=job, once=once, also=also)
-        # What else is written may lock what is not thought of where several are taken: it is taken by itself.
-        taken = _turns.do(submission) if also is None else _take_alone(submission)
+        taken = _take(Submission(job=job, once=once, also=also))
+    except Contended:
+        job_files.delete_files(job.id)
+        raise
     except Unavailable:
         # Postgres may have gone after the commit: then there is a job. Without one, its files are found as orphans.
         raise
@@ -107,31 +113,35 @@ def _judge(job: JobToBe) -> None:
             webhook_secrets.ensure_secret(connection, caller.account_id)
 
 
-def _take_together(together: Sequence[Submission]) -> Sequence[_Taken | Exception]:
-    """Take submissions; what each has become, or why it was not taken."""
-    if len(together) > 1:
-        try:
-            return _sharing_tickets(submissions.take(together))
-        except Unavailable:
-            raise
-        except Exception as exc:
-            # One that is a defect to the database must not take the others with it.
-            _log.warning("submissions are taken one by one", submissions=len(together), error=repr(exc))
-    return [_taken_alone(submission) for submission in together]
-
-
-def _taken_alone(submission: Submission) -> _Taken | Exception:
-    try:
-        return _take_alone(submission)
-    except Exception as exc:
-        return exc
-
-
-def _take_alone(submission: Submission) -> _Taken:
+def _take(submission: Submission) -> _Taken:
+    # What else is written may lock what is not thought of where several are taken: it is taken by itself.
+    if submission.also is None:
+        with suppress(NotDone):
+            return turns.do(submission)
     [outcome] = submissions.take([submission])
-    if isinstance(outcome, InkqueueError):
-        raise outcome
-    return _Taken(job=outcome, rings_for=outcome.images_total)
+    try:
+        if isinstance(outcome, InkqueueError):
+            raise outcome
+        return _Taken(job=outcome, rings_for=outcome.images_total)
+    finally:
+        # Its traceback refers to this frame: the images would live until it is collected.
+        del outcome
+
+
+def _take_together(together: Sequence[Submission]) -> Sequence[_Taken | Exception]:
+    """Take submissions in one transaction; what each has become, or why it was not taken."""
+    try:
+        outcomes = submissions.take(together, patient=len(together) == 1)
+    except Exception as exc:
+        if len(together) == 1:
+            return [exc]
+        if isinstance(exc, Unavailable) and not isinstance(exc, Contended):
+            return [Unavailable(exc.message) for _ in together]
+        # Whoever is held up, or is a defect to the database, must not take the others with it.
+        jobs = [submission.job.id for submission in together]
+        _log.warning("submissions are taken one by one", jobs=jobs, error=type(exc).__name__)
+        return [NotDone() for _ in together]
+    return _sharing_tickets(outcomes)
 
 
 def _sharing_tickets(outcomes: Sequence[JobView | InkqueueError]) -> list[_Taken | Exception]:
@@ -146,9 +156,10 @@ def _sharing_tickets(outcomes: Sequence[JobView | InkqueueError]) -> list[_Taken
     ]
 
 
-_turns = SharedTurns(_take_together, most=_MOST_TOGETHER)
-
-
-def waiting() -> int:
-    """Submissions that wait for those before them to be taken, in this process."""
-    return _turns.waiting
+#: Of this process.
+turns = SharedTurns(
+    _take_together,
+    size=lambda submission: len(submission.job.new.images),
+    most=_MOST_IMAGES,
+    patience_s=_PATIENCE_S,
+)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ _INSERT_JOBS = text(
         caller_metadata jsonb, images_total bigint, held_micro bigint, line_price_micro bigint, price_version text,
         beams smallint, stored_bytes bigint, webhook_url text, webhook_events text[], webhook_include_text boolean,
         deadline_s double precision, retry_of text, batch_id text, origin jsonb)
-    RETURNING id, created_at, deadline_at
+    RETURNING id, caller_metadata, created_at, deadline_at
     """
 ).bindparams(bindparam("jobs", type_=JSONB))
 _INSERT_IMAGES = text(
@@ -70,7 +71,34 @@ class JobToBe:
         return self.price.line_micro * self.new.most_lines
 
 
-def insert(connection: Connection, jobs: Sequence[JobToBe]) -> list[JobView]:
+class Ahead:
+    """Images that wait before each of several new jobs, as of the moment when it is made.
+
+    Args:
+        connection: No lock is needed.
+        jobs: None of their own images is written yet.
+    """
+
+    def __init__(self, connection: Connection, jobs: Iterable[NewJob]) -> None:
+        self._waiting = {
+            (model, priority): count_ahead(connection, model, priority, most=MOST_COUNTED + 1)
+            for model, priority in {(job.model, job.priority) for job in jobs}
+        }
+        #: Images of those jobs that came before the next one.
+        self._before: Counter[tuple[str, Priority]] = Counter()
+
+    def of_next(self, job: NewJob) -> int | None:
+        """Those before the next job; None where they are too many to be counted."""
+        ahead = self._waiting[job.model, job.priority] + sum(
+            images
+            for (model, priority), images in self._before.items()
+            if model == job.model and priority <= job.priority
+        )
+        self._before[job.model, job.priority] += len(job.images)
+        return ahead if ahead <= MOST_COUNTED else None
+
+
+def insert(connection: Connection, jobs: Sequence[JobToBe], ahead: Ahead) -> list[JobView]:
     """Write jobs that wait, and their images, in this order: it is that in which they are read.
 
     Returns:
@@ -78,34 +106,10 @@ def insert(connection: Connection, jobs: Sequence[JobToBe]) -> list[JobView]:
     """
     if not jobs:
         return []
-    ahead = _Ahead(connection)
     rows = connection.execute(_INSERT_JOBS, {"jobs": [_job(job) for job in jobs]})
     written = {row.id: row for row in rows}
-    views = [_view(job, written[job.id], ahead.of_next(job)) for job in jobs]
     connection.execute(_INSERT_IMAGES, {"images": [image for job in jobs for image in _images(job)]})
-    return views
-
-
-class _Ahead:
-    """Images that wait before each of these jobs; none of their own is written yet."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._waiting: dict[tuple[str, Priority], int] = {}
-        self._before: list[JobToBe] = []
-
-    def of_next(self, job: JobToBe) -> int | None:
-        """Those before the next job; None where they are too many to be counted."""
-        queue = job.new.model, job.new.priority
-        if queue not in self._waiting:
-            self._waiting[queue] = count_ahead(self._connection, *queue, most=MOST_COUNTED + 1)
-        ahead = self._waiting[queue] + sum(len(other.new.images) for other in self._before if _comes_first(other, job))
-        self._before.append(job)
-        return ahead if ahead <= MOST_COUNTED else None
-
-
-def _comes_first(other: JobToBe, job: JobToBe) -> bool:
-    return other.new.model == job.new.model and other.new.priority <= job.new.priority
+    return [_view(job, written[job.id], ahead.of_next(job.new)) for job in jobs]
 
 
 def _view(job: JobToBe, row: Row[Any], queue_position: int | None) -> JobView:
@@ -120,7 +124,7 @@ def _view(job: JobToBe, row: Row[Any], queue_position: int | None) -> JobView:
         priority=new.priority,
         beams=new.reading.beams,
         max_lines=new.max_lines,
-        metadata=dict(new.metadata),
+        metadata=row.caller_metadata,
         created_at=row.created_at,
         started_at=None,
         finished_at=None,

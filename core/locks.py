@@ -1,8 +1,8 @@
 """The order of locks, the same everywhere, so that transactions never wait for each other in a circle.
 
-A job first, then its images, then the account, the last before the commit; of several, each by id. Who takes images
-without their job skips those that are held (`SKIP LOCKED`) instead of waiting. A submission locks its accounts before
-it writes jobs and images: nobody else can hold those yet.
+A job first, then its images, then the account, the last before the commit; of several, each by id, accounts by their
+bytes, as Python compares them. Who takes images without their job skips those that are held (`SKIP LOCKED`) instead of
+waiting. A submission locks its accounts before it writes jobs and images: nobody else can hold those yet.
 """
 
 from __future__ import annotations

@@ -20,14 +20,14 @@ _SECRETS = tuple(
         # An image in text, and a query: signed addresses carry their signature there, and people their metadata.
         (r"(\bdata:)[^\s\"'<>]{16,}", rf"\1{_HIDDEN}"),
         (r"(\S\?)[^\s\"'<>=]+=[^\s\"'<>]*", rf"\1{_HIDDEN}"),
-        # Postgres tells the values of a row that it refuses.
-        (r"(\bDETAIL:)[^\n]*", rf"\1 {_HIDDEN}"),
+        # Postgres tells the values of a row that it refuses, on lines that may be written as they are in Python.
+        (r"(?:\b|(?<=\\n))(DETAIL|CONTEXT):((?!\\n)[^\n])*", rf"\1: {_HIDDEN}"),
     )
 )
 
 
 #: What all of them have one of; most texts have none, and looking once is cheaper than six times.
-_SIGN_OF_SECRETS = re.compile(r"ink_|whsec_|bearer |basic |://|data:|\?|DETAIL:", re.IGNORECASE)
+_SIGN_OF_SECRETS = re.compile(r"ink_|whsec_|bearer |basic |://|data:|\?|DETAIL:|CONTEXT:", re.IGNORECASE)
 
 
 def redacted(text: str) -> str:

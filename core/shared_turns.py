@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -13,58 +12,113 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, kw_only=True)
+class NotDone(Exception):
+    """Nobody has done it for whoever asked, who may do it alone."""
+
+
+@dataclass(eq=False, kw_only=True)
 class _Asked(Generic[_Item, _Result]):
-    """One thread's item, and what becomes of it."""
+    """One thread's item, and what became of it."""
 
     item: _Item
-    answer: Future[_Result] = field(default_factory=Future)
+    answer: _Result | Exception | None = None
+    #: It was answered, or has the turn.
+    woken: threading.Event = field(default_factory=threading.Event)
 
 
 class SharedTurns(Generic[_Item, _Result]):
     """One turn at a time: whoever has it works for all who have come since the last began. From any threads.
 
-    So an idle service does at once what it is asked for, and a busy one much of it together, as a database commits.
+    So an idle service does at once what it is asked for, and a busy one much of it together.
 
     Args:
         work: Does it for these items, in the order in which they came; answers in their order. An exception among the
-            answers is raised to whoever asked; one that it raises, to all of them.
-        most: Items of one turn at most.
+            answers is raised to whoever asked.
+        size: Of an item.
+        most: Sizes of one turn together, at most; an item that is larger has a turn alone.
+        patience_s: How long an item may wait for its turn to begin, seconds.
     """
 
-    def __init__(self, work: Callable[[Sequence[_Item]], Sequence[_Result | Exception]], *, most: int) -> None:
+    def __init__(
+        self,
+        work: Callable[[Sequence[_Item]], Sequence[_Result | Exception]],
+        *,
+        size: Callable[[_Item], int],
+        most: int,
+        patience_s: float,
+    ) -> None:
         self._work = work
+        self._size = size
         self._most = most
-        self._turn = threading.Lock()
-        #: Appended to by anybody, taken from by who has the turn.
+        self.patience_s = patience_s
+        #: Guards the two below.
+        self._lock = threading.Lock()
+        self._busy = False
         self._waiting: deque[_Asked[_Item, _Result]] = deque()
-
-    def do(self, item: _Item) -> _Result:
-        """Have it done, by this thread or by another; what came of it."""
-        asked: _Asked[_Item, _Result] = _Asked(item=item)
-        self._waiting.append(asked)
-        # Whoever had the turn meanwhile may have done it, or only others that came before.
-        while not asked.answer.done():
-            with self._turn:
-                if not asked.answer.done():
-                    self._do_next()
-        return asked.answer.result()
 
     @property
     def waiting(self) -> int:
         """Items that nobody has begun."""
         return len(self._waiting)
 
-    def _do_next(self) -> None:
-        group = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-        answers: Sequence[_Result | BaseException]
+    def do(self, item: _Item) -> _Result:
+        """Have it done, by this thread or by another; what came of it.
+
+        Raises:
+            NotDone: Its turn did not begin in time, or the one that did it for all failed.
+            Exception: The answer.
+        """
+        asked: _Asked[_Item, _Result] = _Asked(item=item)
+        with self._lock:
+            self._waiting.append(asked)
+            has_turn, self._busy = not self._busy, True
+        if not has_turn:
+            self._wait(asked)
+        if asked.answer is None:
+            self._have_turn()
+        try:
+            if asked.answer is None or isinstance(asked.answer, Exception):
+                raise asked.answer or NotDone
+            return asked.answer
+        finally:
+            # The exception's traceback refers to this frame: what was asked for would live until it is collected.
+            del asked
+
+    def _wait(self, asked: _Asked[_Item, _Result]) -> None:
+        if asked.woken.wait(self.patience_s):
+            return
+        with self._lock:
+            if not asked.woken.is_set() and asked in self._waiting:
+                self._waiting.remove(asked)
+                raise NotDone
+        # It was begun just then.
+        asked.woken.wait()
+
+    def _have_turn(self) -> None:
+        group = self._next_group()
         try:
             answers = self._work([asked.item for asked in group])
-        except BaseException as exc:
-            # Whatever it was: nobody else answers them any more.
-            answers = [exc] * len(group)
-        for asked, answer in zip(group, answers, strict=True):
-            if isinstance(answer, BaseException):
-                asked.answer.set_exception(answer)
+            for asked, answer in zip(group, answers, strict=True):
+                asked.answer = answer
+        finally:
+            self._hand_on(group)
+
+    def _next_group(self) -> list[_Asked[_Item, _Result]]:
+        """The first who waits, which is this thread, and those behind it as far as they fit."""
+        with self._lock:
+            group = [self._waiting.popleft()]
+            size = self._size(group[0].item)
+            while self._waiting and (size := size + self._size(self._waiting[0].item)) <= self._most:
+                group.append(self._waiting.popleft())
+        return group
+
+    def _hand_on(self, group: Sequence[_Asked[_Item, _Result]]) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting[0].woken.set()
             else:
-                asked.answer.set_result(answer)
+                self._busy = False
+        for asked in group:
+            if asked.answer is None:
+                asked.answer = NotDone()
+            asked.woken.set()

@@ -110,7 +110,11 @@ class Standings:
 
 
 def _used(connection: Connection, callers: Collection[Caller]) -> Sequence[Row[Any]]:
-    asked = {(caller.account_id, caller.key_id): caller.limits.get("jobs_in_flight", 0) for caller in callers}
+    # Of one key, some callers may have been identified before its limit was changed.
+    asked: dict[tuple[str, str], int] = {}
+    for caller in callers:
+        key = caller.account_id, caller.key_id
+        asked[key] = max(asked.get(key, 0), caller.limits.get("jobs_in_flight", 0))
     return connection.execute(
         _USED,
         {

@@ -25,7 +25,7 @@ _JOBS = text(
         SELECT * FROM unnest(CAST(:accounts AS text[]), CAST(:keys AS text[]), CAST(:changes AS bigint[]))
             AS changed (account_id, key_id, stored_bytes)
     ), in_order AS MATERIALIZED (
-        SELECT id FROM accounts WHERE id = ANY(CAST(:accounts AS text[])) ORDER BY id FOR NO KEY UPDATE
+        SELECT id FROM accounts WHERE id = ANY(CAST(:accounts AS text[])) ORDER BY id COLLATE "C" FOR NO KEY UPDATE
     ), of_accounts AS (
         UPDATE accounts SET stored_bytes = accounts.stored_bytes + sums.stored_bytes
         FROM (SELECT account_id, sum(stored_bytes) AS stored_bytes FROM changed GROUP BY account_id) sums

@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 from core import credits, idempotency, job_rows, stored_bytes
 from core.credits import Entry, EntryKind
 from core.database import transaction
-from core.errors import InkqueueError
+from core.errors import IdempotencyInProgress, InkqueueError
 from core.idempotency import Once
-from core.job_rows import JobToBe
+from core.job_rows import Ahead, JobToBe
 from core.job_views import JobView
 from core.standings import Standings, Taken
 
@@ -36,20 +36,41 @@ class Submission:
         """What it takes of what its account may."""
         return Taken(held_micro=self.job.held_micro, stored_bytes=self.job.new.stored_bytes)
 
+    @property
+    def own_key(self) -> tuple[str, str] | None:
+        """Its account, and the key under which it is taken once."""
+        return (self.job.caller.account_id, self.once.key) if self.once else None
 
-def take(submissions: Sequence[Submission]) -> list[JobView | InkqueueError]:
+
+def take(submissions: Sequence[Submission], *, patient: bool = True) -> list[JobView | InkqueueError]:
     """Take these submissions in one transaction; the job that each has become, or why it is refused.
 
+    Args:
+        submissions: In the order in which they came.
+        patient: False gives up after a moment where others hold an account.
+
     Raises:
+        Contended: Others hold an account; none is taken.
         Unavailable: Postgres cannot be reached; none is taken, unless it went just at the end.
         Exception: What else went wrong with any of them; none is taken.
     """
-    with transaction() as connection:
-        standings = Standings(connection, [submission.job.caller for submission in submissions])
-        refusals = [_refusal(connection, standings, submission) for submission in submissions]
-        taken = [submission for submission, refusal in zip(submissions, refusals, strict=True) if refusal is None]
-        jobs = iter(_write(connection, taken))
-    return [refusal or next(jobs) for refusal in refusals]
+    outcomes: dict[str, JobView | InkqueueError] = {}
+    with transaction(patient=patient) as connection:
+        in_progress = idempotency.in_progress(connection, [key for each in submissions if (key := each.own_key)])
+        outcomes |= {each.job.id: IdempotencyInProgress() for each in submissions if each.own_key in in_progress}
+        outcomes |= _take(connection, [each for each in submissions if each.job.id not in outcomes])
+    return [outcomes[each.job.id] for each in submissions]
+
+
+def _take(connection: Connection, submissions: Sequence[Submission]) -> dict[str, JobView | InkqueueError]:
+    if not submissions:
+        return {}
+    # It needs no lock, and so comes before the accounts are locked.
+    ahead = Ahead(connection, [submission.job.new for submission in submissions])
+    standings = Standings(connection, [submission.job.caller for submission in submissions])
+    refusals = {each.job.id: refusal for each in submissions if (refusal := _refusal(connection, standings, each))}
+    taken = _write(connection, [each for each in submissions if each.job.id not in refusals], ahead)
+    return {job.id: job for job in taken} | refusals
 
 
 def _refusal(connection: Connection, standings: Standings, submission: Submission) -> InkqueueError | None:
@@ -65,9 +86,9 @@ def _refusal(connection: Connection, standings: Standings, submission: Submissio
     return None
 
 
-def _write(connection: Connection, submissions: Sequence[Submission]) -> list[JobView]:
+def _write(connection: Connection, submissions: Sequence[Submission], ahead: Ahead) -> list[JobView]:
     jobs = [submission.job for submission in submissions]
-    views = job_rows.insert(connection, jobs)
+    views = job_rows.insert(connection, jobs, ahead)
     credits.post(
         connection,
         [

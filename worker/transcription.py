@@ -184,7 +184,9 @@ class Transcription:
     def _free_rows(self) -> int:
         held = self.held()
         # Nobody is begun beside a suspect.
-        return 0 if any(claim.suspect for claim in held) else self.batcher.row_limit - len(held)
+        if any(claim.suspect for claim in held):
+            return 0
+        return self.batcher.row_limit - sum(claim.options.beams for claim in held)
 
     def _decode(self, claim: Claim) -> Future[LinePixels] | Unavailable | None:
         """Begin to decode an image; why its file cannot be read now, or None when it has failed."""

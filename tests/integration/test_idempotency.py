@@ -12,7 +12,7 @@ from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from api.submission import read_submission
-from core import claims, idempotency, outcomes
+from core import claims, credits, idempotency, outcomes
 from core.database import transaction
 from core.idempotency import Once
 from core.new_jobs import NewJob
@@ -117,10 +117,12 @@ def test_a_key_is_forgotten_after_a_day(http: FlaskClient) -> None:
 
 
 def test_while_the_first_is_being_written_the_second_is_told_so(http: FlaskClient) -> None:
-    (account_id,) = rows("SELECT id FROM accounts")[0]
+    account_id = str(rows("SELECT id FROM accounts")[0][0])
     with transaction() as connection:
+        assert not idempotency.in_progress(connection, [(account_id, "POST 8a1f")])
+        credits.credit(connection, account_id, lock=True)
         idempotency.take(
-            connection, str(account_id), Once(key="POST 8a1f", fingerprint=b""), job_id="job_1", status_code=202
+            connection, account_id, Once(key="POST 8a1f", fingerprint=b""), job_id="job_1", status_code=202
         )
         assert code(raw(http)) == (409, "idempotency_in_progress")
 

@@ -72,8 +72,8 @@ def test_a_job_that_was_taken_as_the_database_went_keeps_its_files(monkeypatch: 
     caller = new_caller()
 
     @contextmanager
-    def transaction_without_an_answer() -> Iterator[Connection]:
-        with transaction() as connection:
+    def transaction_without_an_answer(*, patient: bool) -> Iterator[Connection]:
+        with transaction(patient=patient) as connection:
             yield connection
         if rows("SELECT id FROM jobs"):
             raise Unavailable("the database went away")

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DataError
+from structlog.testing import CapturingLogger
 
 from core import accounts, intake
 from core.accounts import Caller, KeyTerms
 from core.database import looking, transaction
-from core.errors import IdempotencyConflict, InkqueueError, InsufficientCredits, KeyBudgetExceeded, RateLimited
+from core.errors import (
+    Contended,
+    IdempotencyConflict,
+    InkqueueError,
+    InsufficientCredits,
+    KeyBudgetExceeded,
+    RateLimited,
+    Unavailable,
+)
 from core.idempotency import AlreadySubmitted, Once
 from core.ids import new_id
 from core.images import inspect_image
@@ -133,6 +145,25 @@ def test_the_answer_shows_the_job_as_a_look_at_it_does() -> None:
     assert [view.queue_position for view in looked] == [3, 0, 6]
 
 
+def test_an_answer_is_written_as_a_look_at_the_job_is(http: FlaskClient) -> None:
+    http.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {new_key()}"
+    files = [(io.BytesIO(PICTURE), f"{number}.png") for number in range(102)]
+    body = {"image": files, "metadata": '{"bb": "1", "a": "2"}', "deadline_s": "60"}
+    posted = http.post("/v1/jobs", data=body)
+    assert posted.status_code == 202
+    looked = http.get(posted.headers["Location"])
+    assert (posted.get_data(), posted.headers["ETag"]) == (looked.get_data(), looked.headers["ETag"])
+
+
+def test_of_one_key_the_widest_limit_says_how_far_is_counted() -> None:
+    now = holder(new_key(terms=KeyTerms(limits={"jobs_in_flight": 2})))
+    assert outcomes(take([submission(now), submission(now)])) == ["queued", "queued"]
+    for limits in ({}, {"jobs_in_flight": 1}):
+        before = replace(now, limits=limits)
+        taken = take([submission(now), submission(before)])
+        assert isinstance(taken[0], RateLimited)
+
+
 def test_images_wait_in_the_order_in_which_they_were_submitted() -> None:
     together = [submission(new_caller(name), new_job(20)) for name in ("a", "b", "a")]
     take(together)
@@ -140,47 +171,121 @@ def test_images_wait_in_the_order_in_which_they_were_submitted() -> None:
     assert in_order == [(image_id,) for each in together for image_id in each.job.image_ids]
 
 
-def test_what_is_a_defect_to_the_database_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    callers = [new_caller(f"account {number}") for number in range(4)]
-    before = stored_jobs()
-    groups: list[int] = []
+@pytest.fixture
+def groups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many submissions each transaction was begun for; none waits for too long for its turn."""
+    sizes: list[int] = []
 
-    def counted(together: list[Submission]) -> list[JobView | InkqueueError]:
-        groups.append(len(together))
-        return take(together)
+    def counted(together: Sequence[Submission], **how: Any) -> list[JobView | InkqueueError]:
+        sizes.append(len(together))
+        return take(together, **how)
 
     monkeypatch.setattr("core.submissions.take", counted)
-    with ThreadPoolExecutor(4) as threads, transaction() as held_up:
-        held_up.execute(text("SELECT FROM accounts WHERE name = 'account 0' FOR UPDATE"))
-        first = threads.submit(intake.submit, callers[0], new_job())
-        wait_until(lambda: groups == [1])
-        metadata: list[Mapping[str, str]] = [{}, {"no text": "\0"}, {}]
-        others = [
-            threads.submit(intake.submit, caller, new_job(metadata=each))
-            for caller, each in zip(callers[1:], metadata, strict=True)
-        ]
-        wait_until(lambda: intake.waiting() == 3)
-        held_up.rollback()
-        assert groups == [1]
-        jobs = [each.result(10).id for each in (first, others[0], others[2])]
-        assert isinstance(others[1].exception(10), DataError)
+    monkeypatch.setattr(intake.turns, "patience_s", 20.0)
+    return sizes
+
+
+@contextmanager
+def held(account: str) -> Iterator[Connection]:
+    """Somebody else holds an account while the block lasts, or until it is rolled back."""
+    with transaction() as connection:
+        connection.execute(text("SELECT FROM accounts WHERE name = :name FOR UPDATE"), {"name": account})
+        yield connection
+
+
+def submitted_together(
+    threads: ThreadPoolExecutor, groups: list[int], jobs: Sequence[tuple[Caller, NewJob]]
+) -> list[Future[JobView]]:
+    """The first has its turn while the others come; somebody holds its account."""
+    first = threads.submit(intake.submit, *jobs[0])
+    wait_until(lambda: groups == [1])
+    others = [threads.submit(intake.submit, *job) for job in jobs[1:]]
+    wait_until(lambda: intake.turns.waiting == len(others))
+    return [first, *others]
+
+
+def test_what_is_a_defect_to_the_database_fails_alone(groups: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    log = CapturingLogger()
+    monkeypatch.setattr(intake, "_log", log)
+    callers = [new_caller(f"account {number}") for number in range(4)]
+    before = stored_jobs()
+    metadata: list[Mapping[str, str]] = [{}, {}, {"no text": "Dupont \0"}, {}]
+    jobs = [(caller, new_job(metadata=each)) for caller, each in zip(callers, metadata, strict=True)]
+    with ThreadPoolExecutor(4) as threads, held("account 0") as holder_:
+        asked = submitted_together(threads, groups, jobs)
+        holder_.rollback()
+        taken = {asked[place].result(10).id for place in (0, 1, 3)}
+        assert isinstance(asked[2].exception(10), DataError)
     assert groups == [1, 3, 1, 1, 1]
-    assert sorted(rows("SELECT id FROM jobs")) == sorted((job_id,) for job_id in jobs)
-    assert stored_jobs() - before == set(jobs)
+    assert {job_id for (job_id,) in rows("SELECT id FROM jobs")} == stored_jobs() - before == taken
+    (told,) = log.calls
+    assert (told.kwargs["error"], len(taken & set(told.kwargs["jobs"]))) == ("DataError", 2)
+    assert "Dupont" not in str(told)
 
 
-def test_tickets_are_sent_once_for_all_that_were_taken_together() -> None:
+def test_tickets_are_sent_once_for_all_that_were_taken_together(groups: list[int]) -> None:
     callers = [new_caller(f"account {number}") for number in range(3)]
-    with ThreadPoolExecutor(4) as threads, transaction() as held_up:
-        held_up.execute(text("SELECT FROM accounts WHERE name = 'account 0' FOR UPDATE"))
-        first = threads.submit(intake.submit, callers[0], new_job(model="another"))
-        wait_until(lambda: rows("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == [(1,)])
-        others = [threads.submit(intake.submit, caller, new_job(9)) for caller in callers[1:]]
-        wait_until(lambda: intake.waiting() == 2)
-        held_up.rollback()
-        for each in (first, *others):
+    jobs = [(callers[0], new_job(model="another")), *((caller, new_job(9)) for caller in callers[1:])]
+    with ThreadPoolExecutor(3) as threads, held("account 0") as holder_:
+        asked = submitted_together(threads, groups, jobs)
+        holder_.rollback()
+        for each in asked:
             each.result(10)
+    assert groups == [1, 2]
     assert (waiting_tickets("another"), waiting_tickets(MODEL)) == (1, 2)  # 9 + 9 = 16 + 2
+
+
+def test_an_account_that_others_hold_holds_up_nobody_else() -> None:
+    slow, *others = (new_caller(name) for name in ("slow", "a", "b"))
+    with ThreadPoolExecutor(6) as threads, held("slow") as holder_:
+        # It is held up in a turn that it has alone, and then in one that it shares.
+        waits = [threads.submit(intake.submit, slow, new_job()) for _ in range(2)]
+        for _ in range(2):
+            took = [threads.submit(intake.submit, caller, new_job()) for caller in others]
+            assert all(each.result(5).status == "queued" for each in took)
+        assert not any(each.done() for each in waits)
+        holder_.rollback()
+        assert all(each.result(10).status == "queued" for each in waits)
+    assert_ledger_balances()
+
+
+def test_who_comes_with_one_that_is_held_up_is_taken_at_once(groups: list[int]) -> None:
+    first, slow, other = (new_caller(name) for name in ("first", "slow", "other"))
+    with ThreadPoolExecutor(4) as threads, held("slow") as still_held, held("first") as holder_:
+        asked = submitted_together(threads, groups, [(caller, new_job()) for caller in (first, slow, other)])
+        holder_.rollback()
+        assert [asked[place].result(5).status for place in (0, 2)] == ["queued", "queued"]
+        assert not asked[1].done()
+        still_held.rollback()
+        assert asked[1].result(10).status == "queued"
+    assert groups == [1, 2, 1, 1]
+
+
+def test_an_account_that_is_held_for_too_long_is_told_so_and_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    caller = new_caller()
+    before = stored_jobs()
+    monkeypatch.setattr("core.submissions.transaction", lambda **_: transaction(patient=False))
+    with held("archive"), pytest.raises(Contended, match="hold"):
+        intake.submit(caller, new_job())
+    assert stored_jobs() == before
+    assert rows("SELECT count(*) FROM jobs") == [(0,)]
+
+
+def test_when_the_database_goes_each_is_told_so(groups: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    callers = [new_caller(f"account {number}") for number in range(3)]
+    with ThreadPoolExecutor(3) as threads, held("account 0") as holder_:
+        asked = submitted_together(threads, groups, [(caller, new_job()) for caller in callers])
+
+        def gone(**_: object) -> Any:
+            raise Unavailable("the database went away")
+
+        monkeypatch.setattr("core.submissions.transaction", gone)
+        holder_.rollback()
+        assert asked[0].result(10).status == "queued"
+        refusals = [each.exception(10) for each in asked[1:]]
+    assert groups == [1, 2]
+    assert [str(each) for each in refusals] == ["the database went away"] * 2
+    assert refusals[0] is not refusals[1]
 
 
 def test_an_account_that_cannot_pay_does_not_keep_others_from_being_answered(http: FlaskClient) -> None:

@@ -20,6 +20,11 @@ from core.redaction import redact_record, redacted
         ("is it so? a = b", "is it so? a = b"),
         ("url: data:image/png;base64,iVBORw0KGgoAAAANSUhEUg==", "url: data:***"),
         ("duplicate\nDETAIL:  Key (key_hash)=(ab12).\n[SQL: x]", "duplicate\nDETAIL: ***\n[SQL: x]"),
+        ('bad\nDETAIL:  \\u0000\nCONTEXT:  JSON data: {"name": "D\nend', "bad\nDETAIL: ***\nCONTEXT: ***\nend"),
+        (
+            r"Error('bad\nDETAIL:  Key (a)=(b)\nCONTEXT:  {Dupont}\nend')",
+            r"Error('bad\nDETAIL: ***\nCONTEXT: ***\nend')",
+        ),
         ("an inkwell, a basic file, whsec_ and data: none", "an inkwell, a basic ***, whsec_ and data: none"),
     ],
 )
