@@ -42,14 +42,15 @@ class BodyPlaces:
         Raises:
             RateLimited: There is none.
         """
-        taken = self._request_bytes if size_bytes is None else min(size_bytes, self._request_bytes)
-        if taken <= _SMALL_BYTES:
+        taken = self._request_bytes if size_bytes is None else size_bytes
+        # What is too large is refused before it is read.
+        if taken <= _SMALL_BYTES or taken > self._request_bytes:
             yield
             return
         with self._places.taken(account_id, taken) as admitted:
             if not admitted:
                 raise RateLimited(
-                    "too many large requests are being received; send this again soon, or less at once",
+                    "too many large requests are in hand; send this again soon, or less at once",
                     retry_after_s=_RETRY_AFTER_S,
                 )
             yield

@@ -45,6 +45,7 @@ _STATUS: dict[type[errors.InkqueueError], int] = {
     errors.Contended: 503,
     errors.Unavailable: 503,
 }
+#: Of those with the same code, the last: the general one.
 _BY_CODE = {error.code: error for error in _STATUS}
 #: OpenAI's clients send a request again after these statuses; with these codes it would be in vain.
 _RETRIED = frozenset({408, 409, 429}) | frozenset(range(500, 600))

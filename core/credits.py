@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import Connection, bindparam, exists, select, text
@@ -108,6 +109,8 @@ class Entry:
     lines: int | None = None
     #: The grant that comes or expires by it.
     grant_id: str | None = None
+    #: When the job was submitted that it is for.
+    submitted_at: datetime | None = None
 
     @property
     def balance_change_micro(self) -> int:
@@ -214,6 +217,7 @@ def _move_grants(connection: Connection, entries: Sequence[Entry], ledger_ids: S
             account_id=entry.account_id,
             amount_micro=-entry.balance_change_micro,
             grant_id=entry.grant_id,
+            submitted_at=entry.submitted_at,
         )
         for entry, ledger_id in zip(entries, ledger_ids, strict=True)
         if entry.balance_change_micro < 0

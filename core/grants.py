@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -65,6 +66,8 @@ class Payment:
     amount_micro: int
     #: The one grant that bears it; None: whichever comes first.
     grant_id: str | None = None
+    #: When the job was submitted that it pays for: grants that were over by then pay only what no other can.
+    submitted_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +132,7 @@ _OVER = (
 )
 # Statements that run with every image are made once: making one costs about as much as sending it.
 _SPENDABLE_GRANTS = (
-    select(GrantRow.id, GrantRow.account_id, GrantRow.remaining_micro)
+    select(GrantRow.id, GrantRow.account_id, GrantRow.remaining_micro, GrantRow.expires_at)
     .where(GrantRow.account_id == any_of("accounts"), _SPENDABLE)
     .order_by(*_ORDER)
 )
@@ -174,11 +177,11 @@ def bear(connection: Connection, payments: Sequence[Payment]) -> None:
     accounts = {payment.account_id for payment in payments}
     grants = connection.execute(_SPENDABLE_GRANTS, {"accounts": list(accounts)}).all()
     left = {grant.id: grant.remaining_micro for grant in grants}
-    of_account = {account: [grant.id for grant in grants if grant.account_id == account] for account in accounts}
+    of_account = {account: [grant for grant in grants if grant.account_id == account] for account in accounts}
     spends = [
         _Spend(ledger_id=payment.ledger_id, grant_id=grant_id, amount_micro=amount_micro)
         for payment in payments
-        for grant_id, amount_micro in _shares(payment, of_account[payment.account_id], left)
+        for grant_id, amount_micro in _shares(payment, _in_turn(payment, of_account[payment.account_id]), left)
     ]
     changed = sorted({spend.grant_id for spend in spends})
     connection.execute(
@@ -193,9 +196,18 @@ def bear(connection: Connection, payments: Sequence[Payment]) -> None:
     )
 
 
+def _in_turn(payment: Payment, grants: Sequence[Any]) -> list[str]:
+    """The account's grants in the order in which they pay."""
+    if payment.grant_id is not None:
+        return [payment.grant_id]
+    at = payment.submitted_at
+    was_over = [at is not None and grant.expires_at is not None and grant.expires_at <= at for grant in grants]
+    return [grant.id for over in (False, True) for grant, was in zip(grants, was_over, strict=True) if was is over]
+
+
 def _shares(payment: Payment, grant_ids: Sequence[str], left: dict[str, int]) -> Iterator[tuple[str, int]]:
     needed_micro = payment.amount_micro
-    for grant_id in [payment.grant_id] if payment.grant_id else grant_ids:
+    for grant_id in grant_ids:
         share_micro = min(needed_micro, left[grant_id])
         if share_micro:
             left[grant_id] -= share_micro
@@ -258,7 +270,7 @@ def coming_to_an_end(connection: Connection, account_id: str, *, available_micro
     for grant in over:
         kept_of_this_micro = max(0, min(grant.remaining_micro, grant.held_before_micro - kept_micro))
         kept_micro += kept_of_this_micro
-        expiring_micro = min(grant.remaining_micro - kept_of_this_micro, available_micro)
+        expiring_micro = min(grant.remaining_micro - kept_of_this_micro, max(0, available_micro))
         if expiring_micro:
             available_micro -= expiring_micro
             due.append(Due(grant_id=grant.id, amount_micro=expiring_micro, reason=grant.reason))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import structlog
 from sqlalchemy import Connection
@@ -20,16 +22,17 @@ from core.job_rows import JobToBe
 from core.job_views import JobView
 from core.new_jobs import MAX_IMAGES, NewJob
 from core.origin import Origin
-from core.shared_turns import NotDone, SharedTurns
+from core.shared_turns import NotBegun, NotDone, SharedTurns
 from core.submissions import Submission
 
 _log = structlog.get_logger(__name__)
 
 #: Images of one transaction: those of one job at most.
 _MOST_IMAGES = MAX_IMAGES
-#: A transaction takes milliseconds. Where one takes longer, as it waits for an account that others hold, those behind
-#: it are taken by themselves.
+#: A transaction takes milliseconds. Where one takes longer, those behind it take turns with others of their account.
 _PATIENCE_S = 0.5
+#: Who waits for an account behind others that do gives up after so long.
+_HELD_UP_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +121,12 @@ def _take(submission: Submission) -> _Taken:
     if submission.also is None:
         with suppress(NotDone):
             return turns.do(submission)
+        try:
+            return _turns_of_account(submission.job.caller.account_id).do(submission)
+        except NotBegun:
+            raise Contended from None
+        except NotDone:
+            pass
     [outcome] = submissions.take([submission])
     try:
         if isinstance(outcome, InkqueueError):
@@ -128,20 +137,36 @@ def _take(submission: Submission) -> _Taken:
         del outcome
 
 
-def _take_together(together: Sequence[Submission]) -> Sequence[_Taken | Exception]:
-    """Take submissions in one transaction; what each has become, or why it was not taken."""
+def _take_in_passing(together: Sequence[Submission]) -> Sequence[_Taken | Exception]:
+    """Take submissions of any accounts, if nobody holds one of those."""
     try:
-        outcomes = submissions.take(together, patient=len(together) == 1)
-    except Exception as exc:
-        if len(together) == 1:
-            return [exc]
-        if isinstance(exc, Unavailable) and not isinstance(exc, Contended):
-            return [Unavailable(exc.message) for _ in together]
-        # Whoever is held up, or is a defect to the database, must not take the others with it.
-        jobs = [submission.job.id for submission in together]
-        _log.warning("submissions are taken one by one", jobs=jobs, error=type(exc).__name__)
+        outcomes = submissions.take(together, patient=False)
+    except Contended:
         return [NotDone() for _ in together]
+    except Exception as exc:
+        return _failed(together, exc)
     return _sharing_tickets(outcomes)
+
+
+def _take_patiently(together: Sequence[Submission]) -> Sequence[_Taken | Exception]:
+    """Take submissions of one account, which others hold."""
+    try:
+        outcomes = submissions.take(together)
+    except Exception as exc:
+        return _failed(together, exc)
+    return _sharing_tickets(outcomes)
+
+
+def _failed(together: Sequence[Submission], failure: Exception) -> Sequence[Exception]:
+    if len(together) == 1:
+        return [failure]
+    if isinstance(failure, Unavailable):
+        # Each has one of its own: an exception refers to all that its thread did.
+        return [type(failure)(failure.message) for _ in together]
+    # One that is a defect to the database must not take the others with it.
+    jobs = [submission.job.id for submission in together]
+    _log.warning("submissions are taken one by one", jobs=jobs, error=type(failure).__name__)
+    return [NotDone() for _ in together]
 
 
 def _sharing_tickets(outcomes: Sequence[JobView | InkqueueError]) -> list[_Taken | Exception]:
@@ -156,10 +181,24 @@ def _sharing_tickets(outcomes: Sequence[JobView | InkqueueError]) -> list[_Taken
     ]
 
 
+def _turns(
+    work: Callable[[Sequence[Submission]], Sequence[_Taken | Exception]], patience_s: float
+) -> SharedTurns[Submission, _Taken]:
+    return SharedTurns(
+        work, size=lambda submission: len(submission.job.new.images), most=_MOST_IMAGES, patience_s=patience_s
+    )
+
+
 #: Of this process.
-turns = SharedTurns(
-    _take_together,
-    size=lambda submission: len(submission.job.new.images),
-    most=_MOST_IMAGES,
-    patience_s=_PATIENCE_S,
-)
+turns = _turns(_take_in_passing, _PATIENCE_S)
+#: Of accounts that others hold: each waits for its account over one connection.
+_turns_of_accounts: WeakValueDictionary[str, SharedTurns[Submission, _Taken]] = WeakValueDictionary()
+_turns_lock = threading.Lock()
+
+
+def _turns_of_account(account_id: str) -> SharedTurns[Submission, _Taken]:
+    with _turns_lock:
+        found = _turns_of_accounts.get(account_id)
+        if found is None:
+            found = _turns_of_accounts[account_id] = _turns(_take_patiently, _HELD_UP_S)
+        return found

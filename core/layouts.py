@@ -66,10 +66,11 @@ def _standing(connection: Connection, claim: Claim) -> Row[Any] | None:
 def _move_hold(connection: Connection, claim: Claim, job: LockedJob, change_micro: int) -> None:
     if not change_micro:
         return
-    for table, row_id in ((ImageRow, claim.image_id), (JobRow, claim.job_id)):
-        connection.execute(update(table).where(table.id == row_id).values(held_micro=table.held_micro + change_micro))
+    # Before it is written that the job holds more: that would be kept of grants that are over.
     if change_micro > 0:
         credits.check_hold(connection, account_id=job.account_id, key_id=job.key_id, amount_micro=change_micro)
+    for table, row_id in ((ImageRow, claim.image_id), (JobRow, claim.job_id)):
+        connection.execute(update(table).where(table.id == row_id).values(held_micro=table.held_micro + change_micro))
     entry = Entry(
         account_id=job.account_id,
         kind=EntryKind.HOLD if change_micro > 0 else EntryKind.RELEASE,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, select
 
@@ -18,17 +19,18 @@ from core.job_tables import JobRow
 
 @dataclass(frozen=True, kw_only=True)
 class LockedJob:
-    """What stays the same of a job from its submission on: who pays, and how much a line."""
+    """What stays the same of a job from its submission on: who pays, how much a line, since when."""
 
     account_id: str
     key_id: str
     model: str
     line_price_micro: int
+    created_at: datetime
 
 
 # Not a full lock: nothing refers to another key of a job, so that foreign keys need not wait.
 _LOCK_JOBS = (
-    select(JobRow.id, JobRow.account_id, JobRow.key_id, JobRow.model, JobRow.line_price_micro)
+    select(JobRow.id, JobRow.account_id, JobRow.key_id, JobRow.model, JobRow.line_price_micro, JobRow.created_at)
     .where(JobRow.id == any_of("jobs"))
     .order_by(JobRow.id)
     .with_for_update(key_share=True)
@@ -40,7 +42,11 @@ def lock_jobs(connection: Connection, job_ids: Collection[str]) -> dict[str, Loc
     rows = connection.execute(_LOCK_JOBS, {"jobs": list(job_ids)})
     return {
         row.id: LockedJob(
-            account_id=row.account_id, key_id=row.key_id, model=row.model, line_price_micro=row.line_price_micro
+            account_id=row.account_id,
+            key_id=row.key_id,
+            model=row.model,
+            line_price_micro=row.line_price_micro,
+            created_at=row.created_at,
         )
         for row in rows
     }

@@ -166,6 +166,7 @@ def _entries(outcome: Outcome, job: LockedJob, held_micro: int) -> list[Entry]:
             image_id=outcome.image_id,
             model=job.model,
             lines=outcome.charged_lines if kind is EntryKind.CAPTURE else None,
+            submitted_at=job.created_at,
         )
         for kind, amount_micro in amounts.items()
         if amount_micro

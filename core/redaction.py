@@ -10,7 +10,7 @@ from structlog.typing import EventDict, WrappedLogger
 _HIDDEN = "***"
 #: Each with what is shown in its place.
 _SECRETS = tuple(
-    (re.compile(pattern, re.IGNORECASE), shown)
+    (re.compile(pattern, re.IGNORECASE | re.DOTALL), shown)
     for pattern, shown in (
         # An API key, a webhook's secret, and whatever else was sent as a credential.
         (r"\b(ink_|whsec_)[\w+/=-]{8,}", rf"\1{_HIDDEN}"),
@@ -20,8 +20,11 @@ _SECRETS = tuple(
         # An image in text, and a query: signed addresses carry their signature there, and people their metadata.
         (r"(\bdata:)[^\s\"'<>]{16,}", rf"\1{_HIDDEN}"),
         (r"(\S\?)[^\s\"'<>=]+=[^\s\"'<>]*", rf"\1{_HIDDEN}"),
-        # Postgres tells the values of a row that it refuses, on lines that may be written as they are in Python.
-        (r"(?:\b|(?<=\\n))(DETAIL|CONTEXT):((?!\\n)[^\n])*", rf"\1: {_HIDDEN}"),
+        # Postgres tells the values of a row that it refuses, which may have lines; in a repr all of it is one line.
+        (
+            r"(?:\b|(?<=\\n))((?-i:DETAIL|CONTEXT)):.*?(?=\n(?:HINT:|CONTEXT:|LINE |\[SQL|\n|Traceback)|\Z)",
+            rf"\1: {_HIDDEN}",
+        ),
     )
 )
 

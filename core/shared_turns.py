@@ -16,11 +16,16 @@ class NotDone(Exception):
     """Nobody has done it for whoever asked, who may do it alone."""
 
 
+class NotBegun(NotDone):
+    """It has waited for its turn for too long."""
+
+
 @dataclass(eq=False, kw_only=True)
 class _Asked(Generic[_Item, _Result]):
     """One thread's item, and what became of it."""
 
     item: _Item
+    size: int
     answer: _Result | Exception | None = None
     #: It was answered, or has the turn.
     woken: threading.Event = field(default_factory=threading.Event)
@@ -65,10 +70,11 @@ class SharedTurns(Generic[_Item, _Result]):
         """Have it done, by this thread or by another; what came of it.
 
         Raises:
-            NotDone: Its turn did not begin in time, or the one that did it for all failed.
+            NotBegun: Its turn did not begin in time.
+            NotDone: Whoever did it for all failed.
             Exception: The answer.
         """
-        asked: _Asked[_Item, _Result] = _Asked(item=item)
+        asked: _Asked[_Item, _Result] = _Asked(item=item, size=self._size(item))
         with self._lock:
             self._waiting.append(asked)
             has_turn, self._busy = not self._busy, True
@@ -90,7 +96,7 @@ class SharedTurns(Generic[_Item, _Result]):
         with self._lock:
             if not asked.woken.is_set() and asked in self._waiting:
                 self._waiting.remove(asked)
-                raise NotDone
+                raise NotBegun
         # It was begun just then.
         asked.woken.wait()
 
@@ -107,8 +113,8 @@ class SharedTurns(Generic[_Item, _Result]):
         """The first who waits, which is this thread, and those behind it as far as they fit."""
         with self._lock:
             group = [self._waiting.popleft()]
-            size = self._size(group[0].item)
-            while self._waiting and (size := size + self._size(self._waiting[0].item)) <= self._most:
+            size = group[0].size
+            while self._waiting and (size := size + self._waiting[0].size) <= self._most:
                 group.append(self._waiting.popleft())
         return group
 

@@ -14,6 +14,7 @@ from core.database import transaction
 from core.errors import InsufficientCredits
 from core.grants import Category, Terms
 from core.jobs import cancel
+from core.states import Priority
 from tests.domain import MODEL, assert_ledger_balances, new_caller, read, rows, submit_lines
 from worker.sweeper import Sweeper
 
@@ -152,6 +153,20 @@ def test_a_job_that_comes_after_their_end_keeps_no_credits_that_one_before_it_he
     cancel(caller, before)
     Sweeper().sweep()
     assert totals(caller) == (10, 4)
+    assert_ledger_balances()
+
+
+def test_a_later_job_is_not_paid_by_what_an_earlier_one_keeps() -> None:
+    caller = new_caller(grant_credits=0)
+    ending, never = grant(caller, 5, expires_at=NOW + DAY), grant(caller, 6)
+    before = submit_lines(caller, 5)
+    let_pass(ending)
+    submit_lines(caller, 4, priority=Priority.INTERACTIVE)  # 1.5 each, and read first
+    outcomes.finish([read(found) for found in claim("wrk_1", MODEL, most=4)])
+    assert (totals(caller), paid_by(ending, never)) == ((5, 5), [0, 6])
+    cancel(caller, before)
+    Sweeper().sweep()
+    assert totals(caller) == (0, 0)
     assert_ledger_balances()
 
 

@@ -173,12 +173,12 @@ def test_images_wait_in_the_order_in_which_they_were_submitted() -> None:
 
 @pytest.fixture
 def groups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many submissions each transaction was begun for; none waits for too long for its turn."""
+    """How many submissions each transaction was begun for; the first, and those behind it, wait as long as they must."""
     sizes: list[int] = []
 
     def counted(together: Sequence[Submission], **how: Any) -> list[JobView | InkqueueError]:
         sizes.append(len(together))
-        return take(together, **how)
+        return take(together, **how) if len(sizes) > 1 else take(together)
 
     monkeypatch.setattr("core.submissions.take", counted)
     monkeypatch.setattr(intake.turns, "patience_s", 20.0)
@@ -244,6 +244,19 @@ def test_an_account_that_others_hold_holds_up_nobody_else() -> None:
             took = [threads.submit(intake.submit, caller, new_job()) for caller in others]
             assert all(each.result(5).status == "queued" for each in took)
         assert not any(each.done() for each in waits)
+        holder_.rollback()
+        assert all(each.result(10).status == "queued" for each in waits)
+    assert_ledger_balances()
+
+
+def test_many_who_wait_for_one_account_leave_the_database_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake.turns, "patience_s", 0.05)
+    slow, other = new_caller("slow"), new_caller("other")
+    with ThreadPoolExecutor(40) as threads, held("slow") as holder_:
+        waits = [threads.submit(intake.submit, slow, new_job()) for _ in range(40)]
+        blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        wait_until(lambda: rows(blocked) == [(1,)] and intake.turns.waiting == 0)
+        assert intake.submit(other, new_job()).status == "queued"
         holder_.rollback()
         assert all(each.result(10).status == "queued" for each in waits)
     assert_ledger_balances()

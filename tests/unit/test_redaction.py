@@ -20,11 +20,9 @@ from core.redaction import redact_record, redacted
         ("is it so? a = b", "is it so? a = b"),
         ("url: data:image/png;base64,iVBORw0KGgoAAAANSUhEUg==", "url: data:***"),
         ("duplicate\nDETAIL:  Key (key_hash)=(ab12).\n[SQL: x]", "duplicate\nDETAIL: ***\n[SQL: x]"),
-        ('bad\nDETAIL:  \\u0000\nCONTEXT:  JSON data: {"name": "D\nend', "bad\nDETAIL: ***\nCONTEXT: ***\nend"),
-        (
-            r"Error('bad\nDETAIL:  Key (a)=(b)\nCONTEXT:  {Dupont}\nend')",
-            r"Error('bad\nDETAIL: ***\nCONTEXT: ***\nend')",
-        ),
+        ("bad\nDETAIL:  a\\nb\nof it\nCONTEXT:  JSON: {D\n\nTraceback", "bad\nDETAIL: ***\nCONTEXT: ***\n\nTraceback"),
+        (r"Error('bad\nDETAIL:  Key (a)=(b)\nmore\nCONTEXT:  {D}')", r"Error('bad\nDETAIL: ***"),
+        ("the ssl context: as it is", "the ssl context: as it is"),
         ("an inkwell, a basic file, whsec_ and data: none", "an inkwell, a basic ***, whsec_ and data: none"),
     ],
 )
