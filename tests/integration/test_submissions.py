@@ -173,7 +173,7 @@ def test_images_wait_in_the_order_in_which_they_were_submitted() -> None:
 
 @pytest.fixture
 def groups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many submissions each transaction was begun for; the first, and those behind it, wait as long as they must."""
+    """How many submissions each transaction was begun for; the first one waits as long as it must."""
     sizes: list[int] = []
 
     def counted(together: Sequence[Submission], **how: Any) -> list[JobView | InkqueueError]:
