@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakValueDictionary
 
 import structlog
@@ -86,14 +87,10 @@ def submit(
     job_files.put_images(job.id, {i: image.data for i, image in zip(job.image_ids, new.images, strict=True)})
     try:
         taken = _take(Submission(job=job, once=once, also=also))
-    except Contended:
-        job_files.delete_files(job.id)
-        raise
-    except Unavailable:
+    except Exception as exc:
         # Postgres may have gone after the commit: then there is a job. Without one, its files are found as orphans.
-        raise
-    except Exception:
-        job_files.delete_files(job.id)
+        if isinstance(exc, Contended) or not isinstance(exc, Unavailable):
+            job_files.delete_files(job.id)
         raise
     # Log lines of this request name it from now on.
     structlog.contextvars.bind_contextvars(job=job.id)
@@ -137,22 +134,13 @@ def _take(submission: Submission) -> _Taken:
         del outcome
 
 
-def _take_in_passing(together: Sequence[Submission]) -> Sequence[_Taken | Exception]:
-    """Take submissions of any accounts, if nobody holds one of those."""
+def _take_together(together: Sequence[Submission], *, patient: bool) -> Sequence[_Taken | Exception]:
+    """Take submissions in one transaction; what each has become, or why it was not taken."""
     try:
-        outcomes = submissions.take(together, patient=False)
-    except Contended:
-        return [NotDone() for _ in together]
+        outcomes = submissions.take(together, patient=patient)
     except Exception as exc:
-        return _failed(together, exc)
-    return _sharing_tickets(outcomes)
-
-
-def _take_patiently(together: Sequence[Submission]) -> Sequence[_Taken | Exception]:
-    """Take submissions of one account, which others hold."""
-    try:
-        outcomes = submissions.take(together)
-    except Exception as exc:
+        if isinstance(exc, Contended) and not patient:
+            return [NotDone() for _ in together]
         return _failed(together, exc)
     return _sharing_tickets(outcomes)
 
@@ -181,16 +169,17 @@ def _sharing_tickets(outcomes: Sequence[JobView | InkqueueError]) -> list[_Taken
     ]
 
 
-def _turns(
-    work: Callable[[Sequence[Submission]], Sequence[_Taken | Exception]], patience_s: float
-) -> SharedTurns[Submission, _Taken]:
+def _turns(*, patient: bool, patience_s: float) -> SharedTurns[Submission, _Taken]:
     return SharedTurns(
-        work, size=lambda submission: len(submission.job.new.images), most=_MOST_IMAGES, patience_s=patience_s
+        partial(_take_together, patient=patient),
+        size=lambda submission: len(submission.job.new.images),
+        most=_MOST_IMAGES,
+        patience_s=patience_s,
     )
 
 
-#: Of this process.
-turns = _turns(_take_in_passing, _PATIENCE_S)
+#: Of this process, for any accounts that nobody else holds.
+turns = _turns(patient=False, patience_s=_PATIENCE_S)
 #: Of accounts that others hold: each waits for its account over one connection.
 _turns_of_accounts: WeakValueDictionary[str, SharedTurns[Submission, _Taken]] = WeakValueDictionary()
 _turns_lock = threading.Lock()
@@ -200,5 +189,5 @@ def _turns_of_account(account_id: str) -> SharedTurns[Submission, _Taken]:
     with _turns_lock:
         found = _turns_of_accounts.get(account_id)
         if found is None:
-            found = _turns_of_accounts[account_id] = _turns(_take_patiently, _HELD_UP_S)
+            found = _turns_of_accounts[account_id] = _turns(patient=True, patience_s=_HELD_UP_S)
         return found
