@@ -15,7 +15,7 @@ from api.jsonl import FileLine
 from api.problems import described
 from api.prompt_jobs import AskedLines
 from api.remote_images import FETCHING_CLERKS
-from core import accounts, admission, batch_requests, intake
+from core import accounts, batch_requests, intake, standings
 from core.accounts import Caller
 from core.admission import queue_watch
 from core.amounts import credits_of
@@ -88,7 +88,7 @@ def submit_requests(batch: Batch, lines: Sequence[FileLine], *, last_try: bool) 
         except InvalidApiKey as error:
             batch_requests.record(connection, batch, [_failed(_request(line), error) for line in new])
             return lines[-1]
-        admission.check_room(connection, holder)
+        standings.check_room(connection, holder)
         funds = funds_of(connection, holder)
     asked = [_asked(batch, line, last_try=last_try) for line in new]
     taken, why = _with_room(asked, funds)

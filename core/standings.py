@@ -10,9 +10,13 @@ from sqlalchemy import Connection, Row, text
 
 from core import credits, key_totals
 from core.accounts import Caller
-from core.admission import check_in_flight, check_stored
+from core.admission import check_stored
+from core.errors import RateLimited
 from core.key_totals import THIS_MONTH, Budget
 from core.settings import settings
+
+#: Who has too many jobs in flight waits for one of them to end.
+_RETRY_S = 5
 
 # A key that is not known any more has stored nothing. What is in flight is counted no further than it matters, and of
 # whoever has no limit not at all.
@@ -73,9 +77,8 @@ class Standings:
         self._budgets: dict[str, Budget] = {}
         #: Of accounts and of keys.
         self._used: dict[str, _Used] = {}
-        for row in _used(connection, callers):
-            self._used[row.account_id] = _Used(jobs_in_flight=row.account_jobs, stored_bytes=row.account_bytes)
-            self._used[row.key_id] = _Used(jobs_in_flight=row.key_jobs, stored_bytes=row.key_bytes)
+        for row in _look(connection, callers):
+            self._used[row.account_id], self._used[row.key_id] = _used(row)
             if row.cap_micro is not None:
                 self._budgets[row.key_id] = Budget(
                     cap_micro=row.cap_micro, captured_micro=row.captured_micro, held_micro=row.held_micro
@@ -89,14 +92,9 @@ class Standings:
             KeyBudgetExceeded: The key may not spend so much this month.
             RateLimited: There is no room until a job ends or is deleted.
         """
-        limits = settings()
         credits.check_available(self._credit[caller.account_id], taken.held_micro)
         key_totals.check_cap(self._budgets.get(caller.key_id), taken.held_micro)
-        of_account, of_key = (self._used[whose].more(taken) for whose in (caller.account_id, caller.key_id))
-        check_in_flight("account", of_account.jobs_in_flight, limit=limits.max_jobs_in_flight)
-        check_in_flight("key", of_key.jobs_in_flight, limit=caller.limits.get("jobs_in_flight", 0))
-        check_stored("account", of_account.stored_bytes, limit=limits.max_stored_bytes)
-        check_stored("key", of_key.stored_bytes, limit=caller.limits.get("stored_bytes", 0))
+        _check_room(caller, *(self._used[whose].more(taken) for whose in (caller.account_id, caller.key_id)))
 
     def count(self, caller: Caller, taken: Taken) -> None:
         """Count a job that is taken."""
@@ -109,7 +107,39 @@ class Standings:
             self._used[whose] = self._used[whose].more(taken)
 
 
-def _used(connection: Connection, callers: Collection[Caller]) -> Sequence[Row[Any]]:
+def check_room(connection: Connection, caller: Caller) -> None:
+    """Judge without a lock whether there is room for any job at all, before its images are fetched.
+
+    Raises:
+        RateLimited: There is none until a job ends or is deleted.
+    """
+    (row,) = _look(connection, [caller])
+    least = Taken(held_micro=0, stored_bytes=1)
+    _check_room(caller, *(used.more(least) for used in _used(row)))
+
+
+def _check_room(caller: Caller, of_account: _Used, of_key: _Used) -> None:
+    limits = settings()
+    _check_in_flight("account", of_account.jobs_in_flight, limit=limits.max_jobs_in_flight)
+    _check_in_flight("key", of_key.jobs_in_flight, limit=caller.limits.get("jobs_in_flight", 0))
+    check_stored("account", of_account.stored_bytes, limit=limits.max_stored_bytes)
+    check_stored("key", of_key.stored_bytes, limit=caller.limits.get("stored_bytes", 0))
+
+
+def _check_in_flight(whose: str, jobs: int, *, limit: int) -> None:
+    if limit and jobs > limit:
+        raise RateLimited(f"the {whose} may have {limit} jobs in flight; wait for one to end", retry_after_s=_RETRY_S)
+
+
+def _used(row: Row[Any]) -> tuple[_Used, _Used]:
+    """By the account, and by the key."""
+    return (
+        _Used(jobs_in_flight=row.account_jobs, stored_bytes=row.account_bytes),
+        _Used(jobs_in_flight=row.key_jobs, stored_bytes=row.key_bytes),
+    )
+
+
+def _look(connection: Connection, callers: Collection[Caller]) -> Sequence[Row[Any]]:
     # Of one key, some callers may have been identified before its limit was changed.
     asked: dict[tuple[str, str], int] = {}
     for caller in callers:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import BigInteger, Connection, bindparam, func, select, text, update
+from sqlalchemy import BigInteger, Connection, bindparam, text, update
 
-from core.account_tables import AccountRow, KeyRow
+from core.account_tables import AccountRow
 
 # Statements that run with every job are made once: making one costs about as much as sending it.
 _ACCOUNT = (
@@ -55,12 +55,3 @@ def count_for_jobs(connection: Connection, changes: Mapping[tuple[str, str], int
 def count_for_account(connection: Connection, account_id: str, change_bytes: int) -> int:
     """Count bytes that an account stores, or no longer does, by no key's job; return the account's total."""
     return connection.execute(_ACCOUNT, {"owner": account_id, "change": change_bytes}).scalar_one()
-
-
-def stored_now(connection: Connection, account_id: str, key_id: str) -> tuple[int, int]:
-    """What an account stores, and what the jobs of one of its keys do."""
-    of_key = select(KeyRow.stored_bytes).where(KeyRow.id == key_id).scalar_subquery()
-    row = connection.execute(
-        select(AccountRow.stored_bytes, func.coalesce(of_key, 0).label("of_key")).where(AccountRow.id == account_id)
-    ).one()
-    return row.stored_bytes, row.of_key
