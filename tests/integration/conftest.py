@@ -13,7 +13,6 @@ from sqlalchemy import delete, text
 
 from api.app import create_app
 from api.live_texts import live_texts
-from api.rate_limits import limiter
 from api.waiting import job_waits
 from cli.embedded_postgres import running_postgres
 from cli.embedded_valkey import running_valkey
@@ -41,7 +40,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             "INKQUEUE_STORAGE_URL": f"file://{folder}/images",
             "INKQUEUE_MODELS": "fake",
         }
-        for cached in (settings, engine, celery_app, redis_client, limiter):
+        for cached in (settings, engine, celery_app, redis_client):
             cached.cache_clear()
         migrate(database_url)
         yield

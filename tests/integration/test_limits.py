@@ -15,7 +15,6 @@ from redis import Redis
 from sqlalchemy import text
 from werkzeug.test import TestResponse
 
-from api.rate_limits import limiter
 from core import claims, outcomes
 from core.accounts import KeyTerms
 from core.admission import QueueWatch, queue_watch
@@ -83,6 +82,47 @@ def test_a_key_has_limits_of_its_own_below_the_accounts(application: FlaskClient
     assert look(application, key_of("stranger")).status_code == 200
 
 
+def test_what_the_account_refuses_is_not_counted_for_the_key(application: FlaskClient, limits: dict[str, int]) -> None:
+    limits["lines_per_minute"] = 3
+    key = key_of(limits={"lines_per_minute": 4})
+    assert submit(application, key, 2).headers["x-ratelimit-remaining-lines"] == "1"
+    refused = submit(application, key, 2)
+    assert_refused(refused)
+    assert refused.get_json()["error"]["message"].startswith("this account may send 3 lines a minute; try again in")
+    assert redis_client().hget(counter("lines", "key"), "current") == b"2"
+
+
+def test_what_is_more_than_a_limit_is_told_so(application: FlaskClient, limits: dict[str, int]) -> None:
+    limits["lines_per_minute"] = 3
+    refused = submit(application, key_of(limits={"lines_per_minute": 2}), 3)
+    assert_refused(refused)
+    assert refused.get_json()["error"]["message"] == "this key may send 2 lines a minute; send fewer at once"
+
+
+def test_minutes_slide(application: FlaskClient, limits: dict[str, int]) -> None:
+    limits["requests_per_minute"] = 4
+    key = key_of()
+    assert [look(application, key).status_code for _ in range(5)] == [200] * 4 + [429]
+    let_time_pass(70_000)
+    # Five sixths of the four are within the last minute.
+    assert [look(application, key).status_code for _ in range(2)] == [200, 429]
+    let_time_pass(60_000)
+    assert look(application, key).headers["x-ratelimit-remaining-requests"] == "3"
+    let_time_pass(120_000)
+    assert [look(application, key).status_code for _ in range(5)] == [200] * 4 + [429]
+
+
+def counter(unit: str, owner: str) -> bytes | str:
+    """The name of the one counter of this unit, of a key or of an account."""
+    [name] = redis_client().keys(f"inkqueue:counter:{unit}:{owner}_*")
+    return name
+
+
+def let_time_pass(ms: int) -> None:
+    """Let the account's requests have been counted so much earlier."""
+    redis_client().hincrby(counter("requests", "acc"), "began_ms", -ms)
+
+
 def test_lines_are_counted_by_the_job(application: FlaskClient, limits: dict[str, int]) -> None:
     limits["lines_per_minute"] = 5
     key = key_of()
@@ -104,20 +144,18 @@ def test_without_redis_requests_pass_and_are_counted(
     application: FlaskClient, limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits["requests_per_minute"] = 1
-    monkeypatch.setattr("api.rate_limits.redis_client", lambda: Redis(unix_socket_path="/nowhere"))
-    limiter.cache_clear()
+    monkeypatch.setattr("api.rate_counters.redis_client", lambda: Redis(unix_socket_path="/nowhere"))
     before = REGISTRY.get_sample_value("inkqueue_rate_limits_unjudged_total") or 0
     key = key_of()
     assert [look(application, key).status_code for _ in range(3)] == [200] * 3
     assert REGISTRY.get_sample_value("inkqueue_rate_limits_unjudged_total") == before + 3
-    limiter.cache_clear()
 
 
 def test_requests_do_not_wait_for_a_silent_redis_one_by_one(
     application: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, clock = key_of(), Clock()
-    cached = (settings, redis_client, limiter, celery_app, redis_patience)
+    cached = (settings, redis_client, celery_app, redis_patience)
     with socket.create_server(("127.0.0.1", 0)) as silent, monkeypatch.context() as changed:
         silent.settimeout(0)
         changed.setenv("REDIS_URL", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")

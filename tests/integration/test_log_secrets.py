@@ -16,7 +16,6 @@ from flask.testing import FlaskClient
 from gunicorn.config import Config
 from sqlalchemy import create_engine, text
 
-from api.rate_limits import limiter
 from api.server import ServiceLog
 from core import jobs
 from core.database import transaction
@@ -112,11 +111,11 @@ def test_outages_leave_no_passwords(http: FlaskClient, log: io.StringIO, monkeyp
         closed.bind(("127.0.0.1", 0))
         nowhere = f"inkqueue:{PASSWORD}@127.0.0.1:{closed.getsockname()[1]}/0"
         monkeypatch.setenv("REDIS_URL", f"redis://{nowhere}")
-        for cached in (settings, redis_client, limiter):
+        for cached in (settings, redis_client):
             cached.cache_clear()
         assert http.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
         monkeypatch.undo()
-        for cached in (settings, redis_client, limiter):
+        for cached in (settings, redis_client):
             cached.cache_clear()
         postgres = create_engine(f"postgresql+psycopg://{nowhere}")
         monkeypatch.setattr("core.database.engine", lambda: postgres)
