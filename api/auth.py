@@ -8,10 +8,9 @@ from flask import g, request
 
 from api.bodies import hold_body
 from api.rate_limits import count_request
-from core import accounts
 from core.accounts import Caller, Scope
-from core.database import looking
 from core.errors import InvalidApiKey, MissingScope
+from core.identification import identify
 
 
 def authenticate() -> None:
@@ -49,8 +48,7 @@ def _identify() -> None:
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key:
         raise InvalidApiKey("send the API key as: Authorization: Bearer ink_...")
-    with looking() as connection:
-        g.caller = accounts.caller_of(connection, key.strip())
+    g.caller = identify(key.strip())
 
 
 def require(scope: Scope) -> None:

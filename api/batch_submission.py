@@ -15,7 +15,7 @@ from api.jsonl import FileLine
 from api.problems import described
 from api.prompt_jobs import AskedLines
 from api.remote_images import FETCHING_CLERKS
-from core import accounts, batch_requests, intake, standings
+from core import batch_requests, identification, intake, standings
 from core.accounts import Caller
 from core.admission import queue_watch
 from core.amounts import credits_of
@@ -84,7 +84,7 @@ def submit_requests(batch: Batch, lines: Sequence[FileLine], *, last_try: bool) 
         if not new:
             return lines[-1]
         try:
-            holder = accounts.caller_of_key(connection, batch.key_id)
+            holder = identification.caller_of_key(connection, batch.key_id)
         except InvalidApiKey as error:
             batch_requests.record(connection, batch, [_failed(_request(line), error) for line in new])
             return lines[-1]

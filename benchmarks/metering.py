@@ -27,7 +27,7 @@ from rich.table import Table
 
 from cli.embedded_postgres import running_postgres
 from cli.embedded_valkey import running_valkey
-from core import accounts, claims, credits, outcomes
+from core import accounts, claims, credits, identification, outcomes
 from core.accounts import Caller
 from core.database import migrate, transaction
 from core.grants import Terms
@@ -95,7 +95,7 @@ def _service() -> Iterator[Caller]:
                 connection, account_id=account_id, amount_micro=10**12, reason="benchmark", terms=Terms(priority=1)
             )
             key = accounts.create_key(connection, account_id=account_id, name="benchmark")
-            caller = accounts.caller_of(connection, key)
+            caller = identification.caller_of(connection, key)
         yield caller
 
 

@@ -25,7 +25,7 @@ from cli.greeting import greeting
 from cli.log_lines import LogLines
 from cli.state_dir import StateDir
 from cli.supervisor import StopRequested, Supervisor
-from core import accounts, database
+from core import accounts, database, identification
 from core.errors import InvalidApiKey
 from core.settings import Settings, settings
 
@@ -120,7 +120,7 @@ def _open_database(state: StateDir, log: LogLines) -> str:
     with database.transaction() as connection:
         if key is not None:
             try:
-                accounts.caller_of(connection, key)
+                identification.caller_of(connection, key)
                 return key
             except InvalidApiKey:
                 log.say(f"the key in {state.key_file} is not valid here; a new one is made")

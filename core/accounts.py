@@ -6,23 +6,21 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_skip
 
 from core import credits
 from core.account_tables import AccountRow, KeyRow
 from core.amounts import CREDIT_MICRO
-from core.errors import InvalidApiKey, NotFound
+from core.errors import NotFound
 from core.ids import new_id
 from core.settings import settings
 
 _KEY_PREFIX = "ink_"
 _KEY_BYTES = 32
-#: When a key was last used is known to the minute, so that not every request writes.
-_USED_TO = timedelta(minutes=1)
 
 
 class Scope(StrEnum):
@@ -200,78 +198,6 @@ def revoke_key(connection: Connection, key_id: str) -> None:
     ).scalar_one_or_none()
     if found is None:
         raise NotFound(f"there is no key {key_id}")
-
-
-# Every request runs it: made once, since making a statement costs about as much as sending it.
-_HOLDER = (
-    select(
-        KeyRow.account_id,
-        KeyRow.id,
-        KeyRow.scopes,
-        KeyRow.limits,
-        or_(KeyRow.last_used_at.is_(None), KeyRow.last_used_at < func.now() - _USED_TO).label("unused"),
-        AccountRow.suspended_at,
-        (AccountRow.balance_micro - AccountRow.held_micro).label("available_micro"),
-    )
-    .join(AccountRow, AccountRow.id == KeyRow.account_id)
-    .where(
-        or_(
-            KeyRow.sha256 == bindparam("sha256"),
-            and_(KeyRow.previous_sha256 == bindparam("sha256"), KeyRow.previous_until > func.now()),
-        ),
-        KeyRow.revoked_at.is_(None),
-        or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > func.now()),
-    )
-)
-
-
-def caller_of(connection: Connection, key: str) -> Caller:
-    """Who holds this key.
-
-    Raises:
-        InvalidApiKey: Nobody does, or the key was revoked or has expired, or the account is suspended.
-    """
-    row = connection.execute(_HOLDER, {"sha256": hash_key(key)}).one_or_none()
-    if row is None:
-        raise InvalidApiKey("the API key is unknown, has expired or was revoked")
-    if row.suspended_at is not None:
-        raise InvalidApiKey("the account is suspended; ask whoever runs this service")
-    if row.unused:
-        _note_use(connection, row.id)
-    return Caller(
-        account_id=row.account_id,
-        key_id=row.id,
-        scopes=frozenset(row.scopes),
-        limits=row.limits,
-        available_micro=row.available_micro,
-    )
-
-
-def caller_of_key(connection: Connection, key_id: str) -> Caller:
-    """Whoever holds the key of this id, for what it began and others go on with.
-
-    Raises:
-        InvalidApiKey: The key was revoked or has expired, or the account is suspended.
-    """
-    row = connection.execute(
-        select(KeyRow.account_id, KeyRow.id, KeyRow.scopes, KeyRow.limits)
-        .join(AccountRow, AccountRow.id == KeyRow.account_id)
-        .where(
-            KeyRow.id == key_id,
-            KeyRow.revoked_at.is_(None),
-            or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > func.now()),
-            AccountRow.suspended_at.is_(None),
-        )
-    ).one_or_none()
-    if row is None:
-        raise InvalidApiKey("the API key has expired or was revoked, or its account is suspended")
-    return Caller(account_id=row.account_id, key_id=row.id, scopes=frozenset(row.scopes), limits=row.limits)
-
-
-def _note_use(connection: Connection, key_id: str) -> None:
-    # A key whose totals are just being moved is used anyway: waiting for it here would slow down every request.
-    free = select(KeyRow.id).where(KeyRow.id == key_id).with_for_update(skip_locked=True, key_share=True)
-    connection.execute(update(KeyRow).where(KeyRow.id.in_(free.scalar_subquery())).values(last_used_at=func.now()))
 
 
 def hash_key(key: str) -> bytes:

@@ -6,7 +6,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from cli.main import app
-from core import accounts, claims, outcomes
+from core import accounts, claims, identification, outcomes
 from core.accounts import Caller
 from core.audit import audit
 from core.credits import Entry, EntryKind, post
@@ -23,7 +23,7 @@ def caller() -> Caller:
     account_id = new_caller(grant_credits=100).account_id
     with transaction() as connection:
         key = accounts.create_key(connection, account_id=account_id, name="test")
-        caller = accounts.caller_of(connection, key)
+        caller = identification.caller_of(connection, key)
     submit_lines(caller, 3)
     first, second, _ = claims.claim("wrk_1", MODEL, most=3)
     outcomes.finish([read(first), read(second, "", flags=[Flag.BLANK])])

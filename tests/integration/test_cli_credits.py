@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from core import accounts
+from core import accounts, identification
 from core.database import transaction
 from core.errors import InvalidApiKey
 from tests.domain import assert_ledger_balances, new_caller, rows, submit_lines
@@ -55,10 +55,10 @@ def test_the_keys_of_a_suspended_account_are_refused_until_it_is_let_in_again() 
         key = accounts.create_key(connection, account_id=accounts.ensure_account(connection, "archive"), name="test")
     inkqueue("accounts", "suspend", "archive")
     with pytest.raises(InvalidApiKey, match="suspended"), transaction() as connection:
-        accounts.caller_of(connection, key)
+        identification.caller_of(connection, key)
     inkqueue("accounts", "suspend", "archive", "--undo")
     with transaction() as connection:
-        assert accounts.caller_of(connection, key)
+        assert identification.caller_of(connection, key)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_an_account_that_is_not_there_is_said() -> None:
 def test_a_key_is_made_with_its_terms() -> None:
     key = inkqueue("keys", "create", "--scope", "jobs", "--monthly-cap", "2.5", "--expires", "2999-01-01")[1].strip()
     with transaction() as connection:
-        assert accounts.caller_of(connection, key).scopes == {"jobs"}
+        assert identification.caller_of(connection, key).scopes == {"jobs"}
     assert rows("SELECT monthly_cap_micro, expires_at::date::text FROM api_keys") == [(2_500_000, "2999-01-01")]
 
 

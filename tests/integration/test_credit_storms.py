@@ -7,7 +7,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from core import accounts, claims, outcomes
+from core import accounts, claims, identification, outcomes
 from core.accounts import Caller
 from core.audit import audit
 from core.database import transaction
@@ -25,7 +25,7 @@ def key_holder(*, grant_credits: int) -> tuple[Caller, str]:
     account_id = new_caller(grant_credits=grant_credits).account_id
     with transaction() as connection:
         key = accounts.create_key(connection, account_id=account_id, name="test")
-        return accounts.caller_of(connection, key), key
+        return identification.caller_of(connection, key), key
 
 
 def test_of_hundreds_of_submissions_at_once_exactly_as_many_are_taken_as_can_be_paid() -> None:
@@ -84,7 +84,7 @@ def test_a_key_that_is_revoked_in_flight_submits_nothing_more_and_its_jobs_are_c
         after = revoked.is_set()
         with suppress(InvalidApiKey):
             with transaction() as connection:
-                known = accounts.caller_of(connection, key)
+                known = identification.caller_of(connection, key)
             submit_lines(known)
             if after:
                 late.append(number)

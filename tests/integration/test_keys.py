@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from werkzeug.test import TestResponse
 
-from core import accounts, claims, outcomes
+from core import accounts, claims, identification, outcomes
 from core.accounts import Caller, KeyTerms
 from core.database import transaction
 from core.errors import KeyBudgetExceeded
@@ -46,7 +46,7 @@ def capped_caller(cap: int, *, grant_credits: int = 1000) -> Caller:
         key = accounts.create_key(
             connection, account_id=account_id, name="capped", terms=KeyTerms(monthly_cap_micro=cap * 1_000_000)
         )
-        return accounts.caller_of(connection, key)
+        return identification.caller_of(connection, key)
 
 
 def read_all() -> None:

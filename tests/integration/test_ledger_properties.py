@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete, insert, text
 
-from core import accounts, claims, credits, leases, low_credits, outcomes
+from core import accounts, claims, credits, identification, leases, low_credits, outcomes
 from core.accounts import Caller, KeyTerms
 from core.amounts import CREDIT_MICRO
 from core.audit import audit
@@ -83,7 +83,7 @@ class Money(RuleBasedStateMachine):
             credits.post(connection, [entry])
             terms = KeyTerms(monthly_cap_micro=40_000_000)
             key = accounts.create_key(connection, account_id=account_id, name="test", terms=terms)
-            self.caller: Caller = accounts.caller_of(connection, key)
+            self.caller: Caller = identification.caller_of(connection, key)
             low_credits.set_threshold(connection, account_id, LOW_MICRO)
             connection.execute(
                 insert(WebhookEndpointRow).values(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DataError
 from structlog.testing import CapturingLogger
 
-from core import accounts, intake
+from core import identification, intake
 from core.accounts import Caller, KeyTerms
 from core.database import looking, transaction
 from core.errors import (
@@ -77,7 +77,7 @@ def stored_jobs() -> set[str]:
 
 def holder(key: str) -> Caller:
     with looking() as connection:
-        return accounts.caller_of(connection, key)
+        return identification.caller_of(connection, key)
 
 
 def test_those_that_an_account_can_pay_for_are_taken_and_the_others_cost_nobody_anything() -> None:
