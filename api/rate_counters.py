@@ -1,4 +1,4 @@
-"""Counters over a sliding minute, in the Redis that all processes share: judged and counted in one trip.
+"""Counters over a sliding minute, in the Redis of all processes: judged and counted together for all who come.
 
 Source of the method: https://blog.cloudflare.com/counting-things-a-lot-of-different-things/
 """
@@ -6,20 +6,30 @@ Source of the method: https://blog.cloudflare.com/counting-things-a-lot-of-diffe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from core.redis_address import redis_client
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from core.redis_address import redis_client, redis_patience
+from core.shared_turns import NotDone, SharedTurns
 
 WINDOW_S = 60
 _WINDOW_MS = 1000 * WINDOW_S
 _PREFIX = "inkqueue:counter:"
-#: Each key is a counter: when its window began by Redis's clock, what was counted in it, and in the one before.
+#: Costs of one trip.
+_MOST_COSTS = 64
+#: A trip takes a millisecond. Where one takes longer, those behind it make their own.
+_PATIENCE_S = 0.5
+#: Each key is a counter: when its window began by Redis's clock, what was counted in it, and in the one before. After
+#: the window's length the arguments are costs, each followed by the limits of its keys and a 0.
 _COUNT = """
-local window_ms, cost = tonumber(ARGV[1]), tonumber(ARGV[2])
+local window_ms = tonumber(ARGV[1])
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local passes, counts = 1, {}
-for i, key in ipairs(KEYS) do
+
+local function found(key)
     local kept = redis.call('HMGET', key, 'began_ms', 'current', 'previous')
     local began_ms, current, previous = tonumber(kept[1]) or 0, tonumber(kept[2]), tonumber(kept[3])
     local age_ms = now_ms - began_ms
@@ -29,18 +39,39 @@ for i, key in ipairs(KEYS) do
         began_ms, current, previous = began_ms + window_ms, 0, current
     end
     local left_ms = began_ms + window_ms - now_ms
-    if math.floor(previous * left_ms / window_ms) + current + cost > tonumber(ARGV[2 + i]) then
-        passes = 0
+    return {key = key, began_ms = began_ms, current = current, previous = previous, left_ms = left_ms}
+end
+
+local function keep(counter)
+    local fields = {'began_ms', counter.began_ms, 'current', counter.current, 'previous', counter.previous}
+    redis.call('HSET', counter.key, unpack(fields))
+    redis.call('PEXPIRE', counter.key, 2 * window_ms)
+end
+
+local answers, argument, key = {}, 2, 1
+while argument <= #ARGV do
+    local cost, passes, counters, counts = tonumber(ARGV[argument]), 1, {}, {}
+    argument = argument + 1
+    while tonumber(ARGV[argument]) > 0 do
+        local counter = found(KEYS[key])
+        local counted = math.floor(counter.previous * counter.left_ms / window_ms) + counter.current
+        if counted + cost > tonumber(ARGV[argument]) then
+            passes = 0
+        end
+        table.insert(counters, counter)
+        argument, key = argument + 1, key + 1
     end
-    counts[i] = {current, previous, left_ms, began_ms}
+    argument = argument + 1
+    for _, counter in ipairs(counters) do
+        if passes == 1 then
+            counter.current = counter.current + cost
+            keep(counter)
+        end
+        table.insert(counts, {counter.current, counter.previous, counter.left_ms})
+    end
+    table.insert(answers, {passes, counts})
 end
-for i, key in ipairs(passes == 1 and KEYS or {}) do
-    local count = counts[i]
-    count[1] = count[1] + cost
-    redis.call('HSET', key, 'began_ms', count[4], 'current', count[1], 'previous', count[2])
-    redis.call('PEXPIRE', key, 2 * window_ms)
-end
-return {passes, counts}
+return answers
 """
 
 
@@ -50,6 +81,14 @@ class Limit:
 
     name: str
     most: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What is to be counted against all of these limits, or against none."""
+
+    amount: int
+    limits: Sequence[Limit]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +107,10 @@ class Count:
         """How much passes now."""
         return max(0, self.limit.most - self.current - self.previous * self.left_ms // _WINDOW_MS)
 
-    def wait_s(self, cost: int) -> float:
+    def wait_s(self, amount: int) -> float:
         """Seconds until so much passes if nothing else does meanwhile; a minute where it never will."""
-        room = self.limit.most - cost
-        if cost <= self.remaining:
+        room = self.limit.most - amount
+        if amount <= self.remaining:
             return 0.0
         if room < 0:
             return WINDOW_S
@@ -85,17 +124,53 @@ def _fading_ms(count: int, room: int) -> float:
     return min(_WINDOW_MS * (room + 1) / count, _WINDOW_MS)
 
 
-def count_against(limits: Sequence[Limit], cost: int) -> tuple[bool, list[Count]]:
-    """Count a cost against all of these limits, or against none; whether it passed, and where each counter stands.
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """Whether a cost passed, and where its limits' counters stand now."""
+
+    passed: bool
+    counts: Sequence[Count]
+
+
+def count(cost: Cost) -> Judgement:
+    """Judge and count a cost, together with whatever else is to be counted at the same time.
 
     Raises:
-        RedisError: Redis is away.
+        RedisError: Redis is away; nothing is known of the cost.
     """
-    count = redis_client().register_script(_COUNT)
-    passed, counts = count(
-        keys=[_PREFIX + limit.name for limit in limits], args=[_WINDOW_MS, cost, *(limit.most for limit in limits)]
-    )
-    return bool(passed), [
-        Count(limit=limit, current=current, previous=previous, left_ms=left_ms)
-        for limit, (current, previous, left_ms, _) in zip(limits, counts, strict=True)
+    with suppress(NotDone):
+        return turns.do(cost)
+    with redis_patience().asking():
+        [judgement] = _count([cost])
+    return judgement
+
+
+def _count_together(costs: Sequence[Cost]) -> Sequence[Judgement | Exception]:
+    try:
+        with redis_patience().asking():
+            return _count(costs)
+    except RedisError:
+        # Each has one of its own: an exception refers to all that its thread did.
+        return [RedisConnectionError("Redis did not answer") for _ in costs]
+
+
+#: Of this process.
+turns: SharedTurns[Cost, Judgement] = SharedTurns(
+    _count_together, size=lambda _: 1, most=_MOST_COSTS, patience_s=_PATIENCE_S
+)
+
+
+def _count(costs: Sequence[Cost]) -> list[Judgement]:
+    keys = [_PREFIX + limit.name for cost in costs for limit in cost.limits]
+    arguments = [each for cost in costs for each in (cost.amount, *(limit.most for limit in cost.limits), 0)]
+    answers = redis_client().register_script(_COUNT)(keys=keys, args=[_WINDOW_MS, *arguments])
+    return [
+        Judgement(
+            passed=bool(passed),
+            counts=[
+                Count(limit=limit, current=current, previous=previous, left_ms=left_ms)
+                for limit, (current, previous, left_ms) in zip(cost.limits, counts, strict=True)
+            ],
+        )
+        for cost, (passed, counts) in zip(costs, answers, strict=True)
     ]

@@ -9,10 +9,9 @@ from flask import Flask, Response, g
 from prometheus_client import Counter
 from redis.exceptions import RedisError
 
-from api.rate_counters import WINDOW_S, Limit, count_against
+from api.rate_counters import WINDOW_S, Cost, Limit, count
 from core.accounts import Caller
 from core.errors import RateLimited
-from core.redis_address import redis_patience
 from core.settings import settings
 
 _UNJUDGED = Counter("inkqueue_rate_limits_unjudged", "Requests that passed unjudged because Redis was away.")
@@ -48,25 +47,24 @@ def count_lines(caller: Caller, lines: int) -> None:
     _count(caller, "lines", lines)
 
 
-def _count(caller: Caller, unit: str, cost: int) -> None:
+def _count(caller: Caller, unit: str, amount: int) -> None:
     limits = _limits(caller, unit)
     if not limits:
         return
     try:
-        with redis_patience().asking():
-            passed, counts = count_against(limits, cost)
+        judgement = count(Cost(amount=amount, limits=limits))
     except RedisError:
         _UNJUDGED.inc()
         return
-    tightest = min(counts, key=lambda count: count.remaining)
-    free_in_s = tightest.left_ms / 1000 if passed else max(count.wait_s(cost) for count in counts)
+    counts, tightest = judgement.counts, min(judgement.counts, key=lambda each: each.remaining)
+    free_in_s = tightest.left_ms / 1000 if judgement.passed else max(each.wait_s(amount) for each in counts)
     standing = Standing(
         unit=unit, limit=tightest.limit.most, remaining=tightest.remaining, reset_s=max(1, math.ceil(free_in_s))
     )
     g.setdefault("standings", []).append(standing)
-    if not passed:
+    if not judgement.passed:
         owner = "key" if tightest.limit.name.endswith(caller.key_id) else "account"
-        hint = "send fewer at once" if cost > standing.limit else f"try again in {standing.reset_s} s"
+        hint = "send fewer at once" if amount > standing.limit else f"try again in {standing.reset_s} s"
         raise RateLimited(
             f"this {owner} may send {standing.limit} {unit} a minute; {hint}", retry_after_s=standing.reset_s
         )
