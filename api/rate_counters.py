@@ -6,7 +6,6 @@ Source of the method: https://blog.cloudflare.com/counting-things-a-lot-of-diffe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -20,7 +19,7 @@ _WINDOW_MS = 1000 * WINDOW_S
 _PREFIX = "inkqueue:counter:"
 #: Costs of one trip.
 _MOST_COSTS = 64
-#: A trip takes a millisecond. Where one takes longer, those behind it make their own.
+#: A trip takes a millisecond. Where one takes longer, those behind it do not wait for it.
 _PATIENCE_S = 0.5
 #: Each key is a counter: when its window began by Redis's clock, what was counted in it, and in the one before. After
 #: the window's length the arguments are costs, each followed by the limits of its keys and a 0.
@@ -33,7 +32,9 @@ local function found(key)
     local kept = redis.call('HMGET', key, 'began_ms', 'current', 'previous')
     local began_ms, current, previous = tonumber(kept[1]) or 0, tonumber(kept[2]), tonumber(kept[3])
     local age_ms = now_ms - began_ms
-    if age_ms < 0 or age_ms >= 2 * window_ms then
+    if age_ms < 0 then
+        began_ms = now_ms
+    elseif age_ms >= 2 * window_ms then
         began_ms, current, previous = now_ms, 0, 0
     elseif age_ms >= window_ms then
         began_ms, current, previous = began_ms + window_ms, 0, current
@@ -79,6 +80,8 @@ return answers
 class Limit:
     """How much may be counted under a name within a minute."""
 
+    #: Whose it is: `account` or `key`.
+    owner: str
     name: str
     most: int
 
@@ -107,21 +110,21 @@ class Count:
         """How much passes now."""
         return max(0, self.limit.most - self.current - self.previous * self.left_ms // _WINDOW_MS)
 
-    def wait_s(self, amount: int) -> float:
-        """Seconds until so much passes if nothing else does meanwhile; a minute where it never will."""
+    def wait_ms(self, amount: int) -> int:
+        """Milliseconds until so much passes if nothing else does meanwhile; a window's where it never will."""
         room = self.limit.most - amount
         if amount <= self.remaining:
-            return 0.0
+            return 0
         if room < 0:
-            return WINDOW_S
+            return _WINDOW_MS
         if room >= self.current:
-            return (self.left_ms - _fading_ms(self.previous, room - self.current)) / 1000
-        return (self.left_ms + _WINDOW_MS - _fading_ms(self.current, room)) / 1000
+            return self.left_ms - _fading_ms(self.previous, room - self.current)
+        return self.left_ms + _WINDOW_MS - _fading_ms(self.current, room)
 
 
-def _fading_ms(count: int, room: int) -> float:
-    """What is left of the window behind a count's at the moment when no more of the count than this is counted."""
-    return min(_WINDOW_MS * (room + 1) / count, _WINDOW_MS)
+def _fading_ms(count: int, room: int) -> int:
+    """What is left of the window behind a count's when no more of the count than this is counted for the first time."""
+    return min((_WINDOW_MS * (room + 1) - 1) // count, _WINDOW_MS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,13 +139,15 @@ def count(cost: Cost) -> Judgement:
     """Judge and count a cost, together with whatever else is to be counted at the same time.
 
     Raises:
-        RedisError: Redis is away; nothing is known of the cost.
+        RedisError: Redis is away, or slow; nothing is known of the cost.
     """
-    with suppress(NotDone):
+    # Asked before, too: nobody waits behind the one who tries whether it is back.
+    if redis_patience().is_exhausted:
+        raise RedisConnectionError("Redis did not answer a moment ago")
+    try:
         return turns.do(cost)
-    with redis_patience().asking():
-        [judgement] = _count([cost])
-    return judgement
+    except NotDone:
+        raise RedisConnectionError("Redis did not answer in time") from None
 
 
 def _count_together(costs: Sequence[Cost]) -> Sequence[Judgement | Exception]:

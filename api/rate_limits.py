@@ -9,7 +9,7 @@ from flask import Flask, Response, g
 from prometheus_client import Counter
 from redis.exceptions import RedisError
 
-from api.rate_counters import WINDOW_S, Cost, Limit, count
+from api.rate_counters import WINDOW_S, Cost, Judgement, Limit, count
 from core.accounts import Caller
 from core.errors import RateLimited
 from core.settings import settings
@@ -23,6 +23,8 @@ class Standing:
 
     #: `requests` or `lines`.
     unit: str
+    #: `account` or `key`.
+    owner: str
     limit: int
     remaining: int
     #: Until the present minute's count ends, or, for what was refused, until it passes.
@@ -56,26 +58,38 @@ def _count(caller: Caller, unit: str, amount: int) -> None:
     except RedisError:
         _UNJUDGED.inc()
         return
-    counts, tightest = judgement.counts, min(judgement.counts, key=lambda each: each.remaining)
-    free_in_s = tightest.left_ms / 1000 if judgement.passed else max(each.wait_s(amount) for each in counts)
-    standing = Standing(
-        unit=unit, limit=tightest.limit.most, remaining=tightest.remaining, reset_s=max(1, math.ceil(free_in_s))
-    )
+    standing = _standing(unit, amount, judgement)
     g.setdefault("standings", []).append(standing)
     if not judgement.passed:
-        owner = "key" if tightest.limit.name.endswith(caller.key_id) else "account"
         hint = "send fewer at once" if amount > standing.limit else f"try again in {standing.reset_s} s"
         raise RateLimited(
-            f"this {owner} may send {standing.limit} {unit} a minute; {hint}", retry_after_s=standing.reset_s
+            f"this {standing.owner} may send {standing.limit} {unit} a minute; {hint}", retry_after_s=standing.reset_s
         )
+
+
+def _standing(unit: str, amount: int, judgement: Judgement) -> Standing:
+    """Of the limit with the least left; or of the one that refuses, and for the longest."""
+    if judgement.passed:
+        telling = min(judgement.counts, key=lambda each: each.remaining)
+        reset_ms = telling.left_ms
+    else:
+        telling = max(judgement.counts, key=lambda each: (amount > each.limit.most, each.wait_ms(amount)))
+        reset_ms = telling.wait_ms(amount)
+    return Standing(
+        unit=unit,
+        owner=telling.limit.owner,
+        limit=telling.limit.most,
+        remaining=telling.remaining,
+        reset_s=max(1, math.ceil(reset_ms / 1000)),
+    )
 
 
 def _limits(caller: Caller, unit: str) -> list[Limit]:
     of_account = settings().requests_per_minute if unit == "requests" else settings().lines_per_minute
     of_key = caller.limits.get(f"{unit}_per_minute", 0)
     return [
-        Limit(name=f"{unit}:{whose}", most=most)
-        for most, whose in ((of_key, caller.key_id), (of_account, caller.account_id))
+        Limit(owner=owner, name=f"{unit}:{owner_id}", most=most)
+        for owner, owner_id, most in (("key", caller.key_id, of_key), ("account", caller.account_id, of_account))
         if most
     ]
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import ARRAY, Connection, LargeBinary, Row, and_, any_, bindparam, case, func, or_, select, update
 
 from core.account_tables import AccountRow, KeyRow
 from core.accounts import Caller, hash_key
-from core.database import any_of, looking
-from core.errors import InvalidApiKey
+from core.database import any_of, looking, transaction
+from core.errors import InvalidApiKey, Unavailable
 from core.shared_turns import NotDone, SharedTurns
 
 #: When a key was last used is known to the minute, so that not every request writes.
@@ -54,8 +55,7 @@ def identify(key: str) -> Caller:
     """
     with suppress(NotDone):
         return turns.do(key)
-    with looking() as connection:
-        return caller_of(connection, key)
+    return _only(_identify_together([key]))
 
 
 def caller_of(connection: Connection, key: str) -> Caller:
@@ -64,10 +64,7 @@ def caller_of(connection: Connection, key: str) -> Caller:
     Raises:
         InvalidApiKey: Nobody does, or the key was revoked or has expired, or the account is suspended.
     """
-    [found] = callers_of(connection, [key])
-    if isinstance(found, InvalidApiKey):
-        raise found
-    return found
+    return _only([_caller(row) for row in _holders(connection, [key])])
 
 
 def caller_of_key(connection: Connection, key_id: str) -> Caller:
@@ -92,8 +89,14 @@ def caller_of_key(connection: Connection, key_id: str) -> Caller:
 
 
 def _identify_together(keys: Sequence[str]) -> list[Caller | InvalidApiKey]:
+    """Who holds each of these keys, or why nobody does."""
     with looking() as connection:
-        return callers_of(connection, keys)
+        holders = _holders(connection, keys)
+    found = [_caller(row) for row in holders]
+    used = {row.id for row, each in zip(holders, found, strict=True) if row and row.unused and isinstance(each, Caller)}
+    if used:
+        _note_use(used)
+    return found
 
 
 #: Of this process.
@@ -102,17 +105,25 @@ turns: SharedTurns[str, Caller] = SharedTurns(
 )
 
 
-def callers_of(connection: Connection, keys: Sequence[str]) -> list[Caller | InvalidApiKey]:
-    """Who holds each of these keys, or why nobody does."""
+def _only(found: Sequence[Caller | InvalidApiKey]) -> Caller:
+    [caller] = found
+    try:
+        if isinstance(caller, InvalidApiKey):
+            raise caller
+        return caller
+    finally:
+        # The exception's traceback refers to this frame: the request would live until it is collected.
+        del found, caller
+
+
+def _holders(connection: Connection, keys: Sequence[str]) -> list[Row[Any] | None]:
     hashes = [hash_key(key) for key in keys]
     rows = connection.execute(_HOLDERS, {"hashes": list(set(hashes))}).all()
-    if unused := [row.id for row in rows if row.unused]:
-        _note_use(connection, unused)
-    holders = {row.previous_sha256: row for row in rows} | {row.sha256: row for row in rows}
-    return [_caller(holders.get(each)) for each in hashes]
+    by_hash = {row.previous_sha256: row for row in rows} | {row.sha256: row for row in rows}
+    return [by_hash.get(each) for each in hashes]
 
 
-def _caller(row: Row[tuple[object, ...]] | None) -> Caller | InvalidApiKey:
+def _caller(row: Row[Any] | None) -> Caller | InvalidApiKey:
     if row is None:
         return InvalidApiKey("the API key is unknown, has expired or was revoked")
     if row.suspended_at is not None:
@@ -126,8 +137,10 @@ def _caller(row: Row[tuple[object, ...]] | None) -> Caller | InvalidApiKey:
     )
 
 
-def _note_use(connection: Connection, key_ids: Sequence[str]) -> None:
+def _note_use(key_ids: Collection[str]) -> None:
     # A key whose totals are just being moved is used anyway: waiting for it here would slow down every request.
     free = select(KeyRow.id).where(KeyRow.id == any_of("ids")).with_for_update(skip_locked=True, key_share=True)
     used = update(KeyRow).where(KeyRow.id.in_(free)).values(last_used_at=func.now())
-    connection.execute(used, {"ids": list(key_ids)})
+    # Who was found is answered all the same, and the next request notes it.
+    with suppress(Unavailable), transaction(durable=False) as connection:
+        connection.execute(used, {"ids": list(key_ids)})

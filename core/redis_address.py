@@ -58,6 +58,12 @@ class Patience:
         self._is_away = False
         self._left_alone_until_s = 0.0
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether it would not be asked now: it failed to answer a moment ago, or is being tried by somebody."""
+        with self._lock:
+            return self._clock() < self._left_alone_until_s
+
     @contextmanager
     def asking(self) -> Iterator[None]:
         """Use Redis in the block, by redis-py or by kombu.

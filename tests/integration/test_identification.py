@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from core import accounts, identification, keys
 from core.accounts import Caller
@@ -45,6 +47,22 @@ def identified(key: str) -> Caller | Exception:
         return identify(key)
     except (InvalidApiKey, Unavailable) as exc:
         return exc
+
+
+def identified_together(door: Door, secrets: list[str]) -> list[str | None]:
+    """The keys of those who come while another looks, which are looked up together; None of those who are refused."""
+    door.opened.clear()
+    looks = door.looks
+    with ThreadPoolExecutor(len(secrets) + 1) as threads:
+        first = threads.submit(identified, "ink_unknown")
+        wait_until(lambda: door.looks == looks + 1)
+        others = [threads.submit(identified, secret) for secret in secrets]
+        wait_until(lambda: identification.turns.waiting == len(secrets))
+        door.opened.set()
+        assert isinstance(first.result(), InvalidApiKey)
+        found = [each.result() for each in others]
+    assert door.looks == looks + 2
+    return [each.key_id if isinstance(each, Caller) else None for each in found]
 
 
 def test_those_who_come_while_one_looks_are_looked_up_together(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,14 +117,57 @@ def test_an_outage_that_one_meets_is_nobody_elses(door: Door, monkeypatch: pytes
         assert all(isinstance(each.result(), Caller) for each in others)
 
 
-def test_a_rotated_key_is_found_beside_the_one_that_it_replaces() -> None:
+def test_a_rotated_key_is_found_beside_the_one_that_it_replaces_until_its_time_is_over(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identification.turns, "patience_s", 10.0)
     old = new_key()
-    caller = identify(old)
+    with looking() as connection:
+        caller = identification.caller_of(connection, old)
     with transaction() as connection:
         new = keys.rotate_own(connection, caller.account_id, caller.key_id, overlap=timedelta(hours=1))
-    with looking() as connection:
-        found = identification.callers_of(connection, [old, new, old])
-    assert [each.key_id for each in found if isinstance(each, Caller)] == [caller.key_id] * 3
+    assert identified_together(door, [new, old, new]) == [caller.key_id] * 3
+    with transaction() as connection:
+        connection.execute(text("UPDATE api_keys SET previous_until = now()"))
+    assert identified_together(door, [new, old, new]) == [caller.key_id, None, caller.key_id]
     with transaction() as connection:
         accounts.revoke_key(connection, caller.key_id)
-    assert isinstance(identified(old), InvalidApiKey) and isinstance(identified(new), InvalidApiKey)
+    assert identified_together(door, [new, old]) == [None, None]
+
+
+def test_a_key_that_is_refused_was_not_used(door: Door) -> None:
+    key = new_key()
+    door.opened.set()
+    with transaction() as connection:
+        accounts.suspend(connection, accounts.account_named(connection, "archive"))
+    assert isinstance(identified(key), InvalidApiKey)
+    assert rows("SELECT last_used_at FROM api_keys") == [(None,)]
+
+
+def test_that_a_key_was_used_cannot_be_written_and_its_caller_is_known(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = new_key()
+    door.opened.set()
+
+    @contextmanager
+    def written_by_nobody(**_: bool) -> Iterator[Connection]:
+        raise Unavailable("the database writes nothing now")
+        yield
+
+    monkeypatch.setattr(identification, "transaction", written_by_nobody)
+    assert isinstance(identified(key), Caller)
+
+
+def test_a_refusal_is_freed_at_once(door: Door) -> None:
+    door.opened.set()
+    gc.collect()
+    gc.disable()
+    try:
+        with looking() as connection, pytest.raises(InvalidApiKey) as refused:
+            identification.caller_of(connection, "ink_unknown")
+        refusal = weakref.ref(refused.value)
+        del refused
+        assert refusal() is None
+    finally:
+        gc.enable()

@@ -17,6 +17,8 @@ from tests.waiting import wait_until
 class Gate:
     """Trips to Redis that wait until they may go on, and fail if they are to."""
 
+    is_exhausted = False
+
     def __init__(self) -> None:
         self.opened = threading.Event()
         self.is_away = False
@@ -40,7 +42,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
 
 
 def cost(amount: int, **limits: int) -> Cost:
-    return Cost(amount=amount, limits=[Limit(name=name, most=most) for name, most in limits.items()])
+    return Cost(amount=amount, limits=[Limit(owner="account", name=name, most=most) for name, most in limits.items()])
 
 
 def counted_behind_one(gate: Gate, costs: list[Cost]) -> list[Judgement | RedisError]:
@@ -87,6 +89,38 @@ def test_without_redis_each_is_told_by_an_error_of_its_own(gate: Gate) -> None:
     assert gate.trips == 2
     assert all(isinstance(each, RedisError) for each in (first, *others))
     assert others[0] is not others[1]
+
+
+def test_nobody_waits_behind_the_one_who_tries_whether_redis_is_back(gate: Gate) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        trying = threads.submit(count, cost(1, a=5))
+        wait_until(lambda: gate.trips == 1)
+        gate.is_exhausted = True
+        with pytest.raises(RedisError, match="a moment ago"):
+            count(cost(1, a=5))
+        assert not trying.done()
+        gate.opened.set()
+        assert trying.result().passed
+
+
+def test_who_waits_too_long_for_a_slow_redis_goes_on_unjudged(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_counters.turns, "patience_s", 0.05)
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(count, cost(1, a=5))
+        wait_until(lambda: gate.trips == 1)
+        with pytest.raises(RedisError, match="in time"):
+            count(cost(1, a=5))
+        gate.opened.set()
+        assert [stand.current for stand in slow.result().counts] == [1]
+
+
+def test_a_clock_that_is_put_back_loses_no_count(gate: Gate) -> None:
+    gate.opened.set()
+    count(cost(4, a=5))
+    [name] = redis_client().keys("inkqueue:counter:*")
+    redis_client().hincrby(name, "began_ms", 30_000)
+    assert not count(cost(4, a=5)).passed
+    assert count(cost(1, a=5)).passed
 
 
 def test_a_counter_is_forgotten_when_nothing_of_it_counts_any_more(gate: Gate) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from api.rate_counters import WINDOW_S, Count, Limit
@@ -9,7 +9,12 @@ WINDOW_MS = 1000 * WINDOW_S
 
 
 def count(current: int = 0, previous: int = 0, left_ms: int = WINDOW_MS, most: int = 10) -> Count:
-    return Count(limit=Limit(name="requests:acc_1", most=most), current=current, previous=previous, left_ms=left_ms)
+    return Count(
+        limit=Limit(owner="account", name="requests:acc_1", most=most),
+        current=current,
+        previous=previous,
+        left_ms=left_ms,
+    )
 
 
 def later(now: Count, ms: int) -> Count:
@@ -27,24 +32,26 @@ def test_the_window_before_counts_by_its_share_of_the_last_minute() -> None:
 
 
 def test_what_passes_now_need_not_wait() -> None:
-    assert count(9).wait_s(1) == 0.0
+    assert count(9).wait_ms(1) == 0
 
 
 def test_what_never_passes_is_told_a_minute() -> None:
-    assert count().wait_s(11) == 60.0
+    assert count().wait_ms(11) == WINDOW_MS
 
 
+@example(current=36, previous=0, left_ms=59_999, amount=68)
+@example(current=0, previous=2, left_ms=31_000, amount=100)
 @given(
     current=st.integers(0, 100),
     previous=st.integers(0, 100),
     left_ms=st.integers(1, WINDOW_MS),
-    cost=st.integers(1, 100),
+    amount=st.integers(1, 100),
 )
 def test_what_waits_as_long_as_it_is_told_passes_and_no_sooner(
-    current: int, previous: int, left_ms: int, cost: int
+    current: int, previous: int, left_ms: int, amount: int
 ) -> None:
     now = count(current, previous, left_ms, most=100)
-    wait_ms = 1000 * now.wait_s(cost)
+    wait_ms = now.wait_ms(amount)
     assume(wait_ms)
-    assert later(now, int(wait_ms) + 1).remaining >= cost
-    assert later(now, int(wait_ms) - 1).remaining < cost
+    assert later(now, wait_ms).remaining >= amount
+    assert later(now, wait_ms - 1).remaining < amount

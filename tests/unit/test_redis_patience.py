@@ -34,11 +34,26 @@ def test_one_asks_for_all_whether_redis_is_back() -> None:
     with pytest.raises(RedisError), patience.asking():
         raise RedisTimeoutError
     clock.pass_time(1.0)
+    assert not patience.is_exhausted
     with patience.asking(), pytest.raises(RedisError), patience.asking():
         raise AssertionError("a second one asks as well")
+    assert not patience.is_exhausted
     for _ in range(2):
         with patience.asking(), patience.asking():
             pass
+
+
+def test_whoever_only_looks_sees_that_it_would_not_be_asked() -> None:
+    clock = Clock()
+    patience = Patience(clock)
+    with pytest.raises(RedisError), patience.asking():
+        assert not patience.is_exhausted
+        raise RedisTimeoutError
+    assert patience.is_exhausted
+    clock.pass_time(1.0)
+    with patience.asking():
+        assert patience.is_exhausted
+    assert not patience.is_exhausted
 
 
 def test_what_is_no_failure_of_redis_passes_and_changes_nothing() -> None:
