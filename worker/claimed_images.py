@@ -91,6 +91,11 @@ class ClaimedImages:
         """Take out those of these that are here."""
         return [image for image in map(self.take, image_ids) if image is not None]
 
+    def any(self) -> bool:
+        """Whether images are here."""
+        with self._lock:
+            return bool(self._images)
+
     def has_job(self, job_id: str) -> bool:
         """Whether images of this job are here."""
         with self._lock:

@@ -15,12 +15,8 @@ from core.claims import Claim, give_back
 from core.errors import InkqueueError, Unavailable
 from core.outcomes import Outcome
 
-#: Images of one transaction. The group is whatever ended while the last transaction ran: an idle service writes the end
-#: of a job at once, a busy one many together, and no job waits for another to end.
+#: Images of one transaction. The group is whatever ended while the last transaction ran, or waits for company.
 _GROUP_IMAGES = 64
-#: How long a result may wait for others that are written with it, where its job goes on. A transaction for each line
-#: takes about as much of a core as a small model takes to read it.
-_COMPANY_S = 0.1
 _RETRY_S = 0.5
 
 _log = structlog.get_logger(__name__)
@@ -42,14 +38,14 @@ class Finisher:
         """Start the thread."""
         self._thread.start()
 
-    def finish(self, outcome: Outcome, *, may_wait: bool = False) -> None:
+    def finish(self, outcome: Outcome, *, may_wait_s: float = 0.0) -> None:
         """Have an outcome written; returns at once.
 
         Args:
             outcome: How the reading of an image ended.
-            may_wait: Whoever waits for its job goes on waiting: others that come within a moment are written with it.
+            may_wait_s: How long it may wait for others that are written with it.
         """
-        self._put(outcome, wait_s=_COMPANY_S if may_wait else 0.0)
+        self._put(outcome, wait_s=may_wait_s)
 
     def give_back(self, claim: Claim) -> None:
         """Have an image returned to the queue unread; returns at once."""

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from core.claims import Claim
 from core.errors import InkqueueError
 from core.outcomes import Outcome
+from core.states import Priority
 from core.tracing import record_span
 from core.transcript import Flag, Line
 from worker.claimed_images import ClaimedImage, ClaimedImages
 from worker.finisher import Finisher
 from worker.metrics import count_image
 from worker.recognizer import Recognition
+
+#: How long an end may wait for others that are written with it: a transaction for each line takes a good part of the
+#: core time that a small model takes to read it. Whoever waits for a job that goes on waits anyway. While others are
+#: read, one that ends gains more by the core time than it waits, but a person may wait for an interactive one.
+_JOB_GOES_ON_S = 0.1
+_OTHERS_GO_ON_S = 0.05
 
 
 class ImageEnds:
@@ -62,9 +70,13 @@ class ImageEnds:
                 error=error,
                 origin=claim.origin,
             ),
-            # Whoever waits for the job goes on waiting.
-            may_wait=self._images.has_job(claim.job_id),
+            may_wait_s=self._may_wait_s(claim),
         )
+
+    def _may_wait_s(self, claim: Claim) -> float:
+        if self._images.has_job(claim.job_id):
+            return _JOB_GOES_ON_S
+        return _OTHERS_GO_ON_S if self._images.any() and claim.priority is not Priority.INTERACTIVE else 0.0
 
     def _record(self, image: ClaimedImage, outcome: str) -> None:
         claim = image.claim

@@ -45,10 +45,10 @@ def test_a_result_that_may_wait_is_written_with_the_next_and_alone_where_none_co
     monkeypatch.setattr("core.outcomes.finish", lambda ended: written.append(len(ended)))
     submit_lines(new_caller(), 4)
     first, *others, last = claim("wrk_1", MODEL, most=4)
-    finisher.finish(read(first), may_wait=True)
+    finisher.finish(read(first), may_wait_s=0.1)
     wait_until(lambda: written == [1])
     for claimed in others:
-        finisher.finish(read(claimed), may_wait=True)
+        finisher.finish(read(claimed), may_wait_s=0.1)
     finisher.finish(read(last))
     wait_until(lambda: written == [1, 3])
 

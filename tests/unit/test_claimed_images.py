@@ -1,26 +1,7 @@
 from __future__ import annotations
 
-from core.claims import Claim
-from core.origin import Origin
-from core.reading_options import ReadingOptions
-from core.states import Mode, Priority
+from tests.claims import claim_of
 from worker.claimed_images import ClaimedImages
-
-
-def claim_of(image_id: str, *, suspect: bool = False, started: bool = False) -> Claim:
-    return Claim(
-        image_id=image_id,
-        job_id="job_1",
-        attempt=1,
-        mode=Mode.LINE,
-        priority=Priority.NORMAL,
-        width=40,
-        height=8,
-        suspect=suspect,
-        started=started,
-        options=ReadingOptions(),
-        origin=Origin(),
-    )
 
 
 def test_those_that_wait_in_the_batcher_are_about_to_start_in_the_order_of_their_claims() -> None:
