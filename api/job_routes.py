@@ -129,7 +129,7 @@ def get_job(path: JobPath, query: WaitQuery) -> Response:
         caller(),
         path.job_id,
         timeout_s=query.wait,
-        done=lambda version, status: not known.contains_weak(str(version)) if known else status.terminal,
+        done=(lambda version, _: not known.contains_weak(str(version))) if known else None,
     )
     answer = _job(path.job_id)
     answer.make_conditional(request)
@@ -205,7 +205,7 @@ def _quote(new: NewJob) -> Response:
 
 def _submitted(job: JobView) -> Response:
     wait_s = preferred_wait_s(request.headers.get("Prefer", ""))
-    waited = wait_s is not None and job_waits().wait(caller(), job.id, timeout_s=wait_s, done=_has_ended)
+    waited = wait_s is not None and job_waits().wait(caller(), job.id, timeout_s=wait_s)
     if waited:
         job = _view(job.id)
     answer = _rendered(job)
@@ -214,10 +214,6 @@ def _submitted(job: JobView) -> Response:
     if waited:
         answer.headers["Preference-Applied"] = f"wait={wait_s}"
     return answer
-
-
-def _has_ended(_version: int, status: Status) -> bool:
-    return status.terminal
 
 
 def _job(job_id: str) -> Response:

@@ -14,7 +14,7 @@ from api.rate_limits import count_lines
 from api.waiting import RECHECK_S, Watch, job_waits
 from core import intake, jobs
 from core.accounts import Caller
-from core.database import transaction
+from core.database import looking, transaction
 from core.errors import (
     AlreadyFinished,
     Canceled,
@@ -196,7 +196,7 @@ class _Wait:
 def _waiting(prompt: Prompt, is_there: Callable[[], bool]) -> Iterator[_Wait]:
     """Have a place; whoever leaves it before the job ends gives the job up."""
     try:
-        with job_waits().watching(prompt.caller, prompt.job_id) as watch:
+        with job_waits().watching(prompt.caller, prompt.job_id, until_end=True) as watch:
             if not watch.admitted:
                 raise _too_many_wait()
             yield _Wait(watch, is_there, may_come_back=prompt.may_come_back)
@@ -212,7 +212,7 @@ def _too_many_wait() -> RateLimited:
 
 
 def _has_ended(prompt: Prompt) -> bool:
-    with transaction() as connection:
+    with looking() as connection:
         _, status = job_version(connection, prompt.caller, prompt.job_id)
     return status.terminal
 

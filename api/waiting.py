@@ -65,8 +65,8 @@ class JobWaits:
         self._waiters.wake_all()
         self._listener.stop()
 
-    def wait(self, caller: Caller, job_id: str, *, timeout_s: float, done: Done) -> bool:
-        """Return when `done` says so of the job's version and state, at the latest after `timeout_s`.
+    def wait(self, caller: Caller, job_id: str, *, timeout_s: float, done: Done | None = None) -> bool:
+        """Return when the job has ended, or `done` says so of its version and state; at the latest after `timeout_s`.
 
         Returns:
             False where it answered at once because the account, or all of them together, have as many waits as they
@@ -77,8 +77,8 @@ class JobWaits:
             Gone: It was deleted.
         """
         deadline = time.monotonic() + timeout_s
-        with self.watching(caller, job_id) as watch:
-            while not done(*_read(caller, job_id)):
+        with self.watching(caller, job_id, until_end=done is None) as watch:
+            while not (done or _has_ended)(*_read(caller, job_id)):
                 left_s = deadline - time.monotonic()
                 if left_s <= 0 or watch.over:
                     break
@@ -86,15 +86,16 @@ class JobWaits:
             return watch.admitted
 
     @contextmanager
-    def watching(self, caller: Caller, job_id: str) -> Iterator[Watch]:
-        """Hear of a job's changes while the block lasts; what is read within it misses none."""
+    def watching(self, caller: Caller, job_id: str, *, until_end: bool = False) -> Iterator[Watch]:
+        """Hear of a job's changes, or of its end alone, while the block lasts; what is read within it misses none."""
         changed = threading.Event()
-        with self._places.taken(caller.account_id) as admitted, self.waking(job_id, changed):
+        waking = self._waiters.waiting_for(job_id, changed, until_end=until_end)
+        with self._places.taken(caller.account_id) as admitted, waking:
             yield Watch(admitted=admitted, _changed=changed, _closing=self._closing)
 
     def waking(self, job_id: str, sleeper: Wakeable) -> AbstractContextManager[None]:
         """Wake somebody at each change of a job, and when the process ends, while the block lasts."""
-        return self._waiters.waiting_for(job_id, sleeper)
+        return self._waiters.waiting_for(job_id, sleeper, until_end=False)
 
     def has_room(self, caller: Caller) -> bool:
         """Whether one more request of the account would be admitted at this moment."""
@@ -104,6 +105,10 @@ class JobWaits:
 def _room() -> Room:
     limits = settings()
     return Room(of_account=limits.max_waiting_per_account, in_all=limits.api_threads * _WAITING_SHARE)
+
+
+def _has_ended(_version: int, status: Status) -> bool:
+    return status.terminal
 
 
 def _read(caller: Caller, job_id: str) -> tuple[int, Status]:

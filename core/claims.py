@@ -217,7 +217,7 @@ def _claim(worker_id: str, model: str, *, most: int, least: Priority, free_rows:
         taken = connection.execute(
             _TAKE, {"worker": worker_id, "images": [row.id for row in candidates], "starts": starts}
         ).all()
-    notices.notify(notices.JOB_CHANGED, started)
+    notices.notify(notices.JOB_CHANGED, [notices.going_on(job_id) for job_id in started])
     return len(candidates), [_claim_of(row) for row in sorted(taken, key=lambda row: (row.priority, row.sequence))]
 
 

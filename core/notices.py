@@ -16,11 +16,13 @@ from redis.exceptions import RedisError
 from core.redis_address import client_url, redis_client, redis_patience
 from core.settings import settings
 
+#: Its words are jobs' ids, or what `going_on` makes of them.
 JOB_CHANGED = "inkqueue:job-changed"
 IMAGES_CANCELED = "inkqueue:images-canceled"
 #: Says more than ids: see `core/live_text.py`.
 TEXT_SETTLED = "inkqueue:text-settled"
 _RECONNECT_S = 1.0
+_GOES_ON = "+"
 
 _log = structlog.get_logger(__name__)
 
@@ -31,6 +33,11 @@ def notify(channel: str, ids: Collection[str]) -> None:
         return
     with suppress(RedisError), redis_patience().asking():
         redis_client().publish(channel, " ".join(ids))
+
+
+def going_on(job_id: str) -> str:
+    """The word of a job that has changed and not ended, so that whoever waits for its end need not look at it."""
+    return job_id + _GOES_ON
 
 
 class Listener:
@@ -90,30 +97,34 @@ class Waiters:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._events: dict[str, list[Wakeable]] = defaultdict(list)
+        #: Whom to wake of each job, and whether only by its end.
+        self._sleepers: dict[str, list[tuple[Wakeable, bool]]] = defaultdict(list)
 
     @contextmanager
-    def waiting_for(self, job_id: str, event: Wakeable) -> Iterator[None]:
-        """Set the event at each notice about this job while the block lasts."""
+    def waiting_for(self, job_id: str, event: Wakeable, *, until_end: bool) -> Iterator[None]:
+        """Set the event at each notice about this job while the block lasts, or only when the job may have ended."""
+        sleeper = (event, until_end)
         with self._lock:
-            self._events[job_id].append(event)
+            self._sleepers[job_id].append(sleeper)
         try:
             yield
         finally:
             with self._lock:
-                self._events[job_id].remove(event)
-                if not self._events[job_id]:
-                    del self._events[job_id]
+                self._sleepers[job_id].remove(sleeper)
+                if not self._sleepers[job_id]:
+                    del self._sleepers[job_id]
 
-    def wake(self, job_id: str) -> None:
-        """Set the events of all who wait for this job."""
+    def wake(self, word: str) -> None:
+        """Set the events of all who wait for what a word of a notice tells."""
+        job_id, goes_on = word.removesuffix(_GOES_ON), word.endswith(_GOES_ON)
         with self._lock:
-            for event in self._events.get(job_id, ()):
-                event.set()
+            for event, until_end in self._sleepers.get(job_id, ()):
+                if not (goes_on and until_end):
+                    event.set()
 
     def wake_all(self) -> None:
         """Set every event."""
         with self._lock:
-            for events in self._events.values():
-                for event in events:
+            for sleepers in self._sleepers.values():
+                for event, _ in sleepers:
                     event.set()

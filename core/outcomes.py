@@ -99,7 +99,7 @@ def finish(outcomes: Sequence[Outcome]) -> None:
 
 
 def finish_in(connection: Connection, outcomes: Sequence[Outcome]) -> list[str]:
-    """Do what `finish` does inside a transaction of the caller's; return the jobs to tell of."""
+    """Do what `finish` does inside a transaction of the caller's; what is to be told of the jobs, in words."""
     jobs = lock_jobs(connection, {outcome.job_id for outcome in outcomes})
     held = _end_images(connection, outcomes)
     accepted = [outcome for outcome in outcomes if outcome.image_id in held]
@@ -109,9 +109,10 @@ def finish_in(connection: Connection, outcomes: Sequence[Outcome]) -> list[str]:
     entries = [
         entry for outcome in accepted for entry in _entries(outcome, jobs[outcome.job_id], held[outcome.image_id])
     ]
-    _count(connection, accepted, entries)
+    ended = _count(connection, accepted, entries)
     credits.post(connection, entries)
-    return list({outcome.job_id for outcome in accepted})
+    changed = {outcome.job_id for outcome in accepted}
+    return [job_id if job_id in ended else notices.going_on(job_id) for job_id in changed]
 
 
 def _end_images(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, int]:
@@ -173,7 +174,8 @@ def _entries(outcome: Outcome, job: LockedJob, held_micro: int) -> list[Entry]:
     ]
 
 
-def _count(connection: Connection, outcomes: Sequence[Outcome], entries: Sequence[Entry]) -> None:
+def _count(connection: Connection, outcomes: Sequence[Outcome], entries: Sequence[Entry]) -> set[str]:
+    """Count how images ended in their jobs; the jobs that ended with them."""
     by_job: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         by_job[outcome.job_id].append(outcome)
@@ -200,6 +202,7 @@ def _count(connection: Connection, outcomes: Sequence[Outcome], entries: Sequenc
         )
     job_events.record(connection, [*events, *ends])
     webhooks.announce(connection, [end.job_id for end in ends])
+    return {end.job_id for end in ends}
 
 
 def _counters(

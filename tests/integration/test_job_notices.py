@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from api import waiting
+from api.waiting import job_waits
+from core import claims, notices, outcomes
+from core.accounts import Caller
+from core.jobs import cancel
+from core.states import Status
+from tests.domain import MODEL, new_caller, read, submit_lines
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Words of notices of jobs, in their order; they are sent all the same."""
+    words: list[str] = []
+    notify = notices.notify
+
+    def note(channel: str, ids: Collection[str]) -> None:
+        if channel == notices.JOB_CHANGED:
+            words.extend(ids)
+        notify(channel, ids)
+
+    monkeypatch.setattr(notices, "notify", note)
+    return words
+
+
+def test_notices_tell_whether_a_job_goes_on(told: list[str]) -> None:
+    job_id = submit_lines(new_caller(), 2)
+    first, second = claims.claim("wrk_1", MODEL, most=2)
+    outcomes.finish([read(first)])
+    outcomes.finish([read(second)])
+    assert told == [f"{job_id}+", f"{job_id}+", job_id]
+
+
+def test_a_job_that_is_canceled_is_told_to_have_ended(told: list[str]) -> None:
+    caller = new_caller()
+    job_id = submit_lines(caller)
+    cancel(caller, job_id)
+    assert told == [job_id]
+
+
+def test_who_waits_for_a_jobs_end_looks_at_it_before_and_after_and_not_between(
+    told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Status] = []
+    look = waiting._read
+
+    def noting(caller: Caller, job_id: str) -> tuple[int, Status]:
+        version, status = look(caller, job_id)
+        looks.append(status)
+        return version, status
+
+    monkeypatch.setattr(waiting, "_read", noting)
+    caller = new_caller()
+    job_id = submit_lines(caller, 2)
+    with ThreadPoolExecutor(2) as threads:
+        end = threads.submit(job_waits().wait, caller, job_id, timeout_s=20)
+        wait_until(lambda: looks == [Status.QUEUED])
+        change = threads.submit(job_waits().wait, caller, job_id, timeout_s=20, done=lambda version, _: version > 1)
+        wait_until(lambda: len(looks) == 2)
+        first, second = claims.claim("wrk_1", MODEL, most=2)
+        # Heard by the same thread before: whoever waits for the end would have been woken by then.
+        assert change.result()
+        outcomes.finish([read(first), read(second)])
+        assert end.result()
+    assert looks == [Status.QUEUED, Status.QUEUED, Status.RUNNING, Status.SUCCEEDED]
+    assert told == [f"{job_id}+", job_id]
