@@ -34,6 +34,7 @@ local function found(key)
     local age_ms = now_ms - began_ms
     if age_ms < 0 then
         began_ms = now_ms
+        redis.call('HSET', key, 'began_ms', began_ms)
     elseif age_ms >= 2 * window_ms then
         began_ms, current, previous = now_ms, 0, 0
     elseif age_ms >= window_ms then

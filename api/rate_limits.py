@@ -14,7 +14,7 @@ from core.accounts import Caller
 from core.errors import RateLimited
 from core.settings import settings
 
-_UNJUDGED = Counter("inkqueue_rate_limits_unjudged", "Requests that passed unjudged because Redis was away.")
+_UNJUDGED = Counter("inkqueue_rate_limits_unjudged", "Requests that passed unjudged because Redis was away or slow.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,12 @@ def _standing(unit: str, amount: int, judgement: Judgement) -> Standing:
         telling = min(judgement.counts, key=lambda each: each.remaining)
         reset_ms = telling.left_ms
     else:
-        telling = max(judgement.counts, key=lambda each: (amount > each.limit.most, each.wait_ms(amount)))
+        never = [each for each in judgement.counts if amount > each.limit.most]
+        telling = (
+            min(never, key=lambda each: each.limit.most)
+            if never
+            else max(judgement.counts, key=lambda each: each.wait_ms(amount))
+        )
         reset_ms = telling.wait_ms(amount)
     return Standing(
         unit=unit,

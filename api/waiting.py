@@ -22,6 +22,7 @@ RECHECK_S = 5.0
 #: The share of a process's threads that may wait; the others stay free for requests that take no time.
 _WAITING_SHARE = 0.75
 
+#: Judges a job's version and state.
 Done = Callable[[int, Status], bool]
 
 
@@ -66,7 +67,7 @@ class JobWaits:
         self._listener.stop()
 
     def wait(self, caller: Caller, job_id: str, *, timeout_s: float, done: Done | None = None) -> bool:
-        """Return when the job has ended, or `done` says so of its version and state; at the latest after `timeout_s`.
+        """Return when the job has ended, or, where it is given, when `done` says so; at the latest after `timeout_s`.
 
         Returns:
             False where it answered at once because the account, or all of them together, have as many waits as they

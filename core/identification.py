@@ -141,6 +141,6 @@ def _note_use(key_ids: Collection[str]) -> None:
     # A key whose totals are just being moved is used anyway: waiting for it here would slow down every request.
     free = select(KeyRow.id).where(KeyRow.id == any_of("ids")).with_for_update(skip_locked=True, key_share=True)
     used = update(KeyRow).where(KeyRow.id.in_(free)).values(last_used_at=func.now())
-    # Who was found is answered all the same, and the next request notes it.
-    with suppress(Unavailable), transaction(durable=False) as connection:
+    # Who was found is answered all the same, at the latest a moment later, and the next request notes it.
+    with suppress(Unavailable), transaction(durable=False, patient=False) as connection:
         connection.execute(used, {"ids": list(key_ids)})

@@ -88,7 +88,7 @@ def is_swept(connection: Connection) -> bool:
 
 
 def expire_dead(connection: Connection) -> list[str]:
-    """End the leases of silent workers and give their images back; return the jobs that ended by it."""
+    """End the leases of silent workers and give their images back; what is to be told of their jobs, in words."""
     dead = [*_expired(connection), *_vanished(connection)]
     if not dead:
         return []

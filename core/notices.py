@@ -27,12 +27,12 @@ _GOES_ON = "+"
 _log = structlog.get_logger(__name__)
 
 
-def notify(channel: str, ids: Collection[str]) -> None:
-    """Tell all who listen that something happened to these ids; without Redis this does nothing."""
-    if not ids:
+def notify(channel: str, words: Collection[str]) -> None:
+    """Tell all who listen these words, such as the ids of what changed; without Redis this does nothing."""
+    if not words:
         return
     with suppress(RedisError), redis_patience().asking():
-        redis_client().publish(channel, " ".join(ids))
+        redis_client().publish(channel, " ".join(words))
 
 
 def going_on(job_id: str) -> str:
@@ -41,7 +41,7 @@ def going_on(job_id: str) -> str:
 
 
 class Listener:
-    """One daemon thread that hears one channel and calls back with each id; it reconnects for ever."""
+    """One daemon thread that hears one channel and calls back with each word; it reconnects for ever."""
 
     def __init__(self, channel: str, heard: Callable[[str], None]) -> None:
         self._channel = channel
@@ -81,8 +81,8 @@ class Listener:
         while not self._stopped.is_set():
             message = pubsub.get_message(timeout=1.0)
             if message is not None:
-                for identifier in message["data"].decode().split():
-                    self._heard(identifier)
+                for word in message["data"].decode().split():
+                    self._heard(word)
 
 
 class Wakeable(Protocol):

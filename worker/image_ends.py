@@ -74,6 +74,9 @@ class ImageEnds:
         )
 
     def _may_wait_s(self, claim: Claim) -> float:
+        # The next suspect must not begin, and take the worker with it, before it is known that this one did not.
+        if claim.suspect:
+            return 0.0
         if self._images.has_job(claim.job_id):
             return _JOB_GOES_ON_S
         return _OTHERS_GO_ON_S if self._images.any() and claim.priority is not Priority.INTERACTIVE else 0.0

@@ -48,7 +48,7 @@ def test_a_result_that_may_wait_is_written_with_the_next_and_alone_where_none_co
     finisher.finish(read(first), may_wait_s=0.1)
     wait_until(lambda: written == [1])
     for claimed in others:
-        finisher.finish(read(claimed), may_wait_s=0.1)
+        finisher.finish(read(claimed), may_wait_s=20)
     finisher.finish(read(last))
     wait_until(lambda: written == [1, 3])
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,6 +31,18 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return words
 
 
+def hear_notices() -> None:
+    """Return when this process hears notices."""
+    heard = threading.Event()
+
+    def is_heard() -> bool:
+        notices.notify(notices.JOB_CHANGED, ["job_nobodys"])
+        return heard.wait(0.05)
+
+    with job_waits().waking("job_nobodys", heard):
+        wait_until(is_heard)
+
+
 def test_notices_tell_whether_a_job_goes_on(told: list[str]) -> None:
     job_id = submit_lines(new_caller(), 2)
     first, second = claims.claim("wrk_1", MODEL, most=2)
@@ -57,6 +70,9 @@ def test_who_waits_for_a_jobs_end_looks_at_it_before_and_after_and_not_between(
         return version, status
 
     monkeypatch.setattr(waiting, "_read", noting)
+    monkeypatch.setattr(waiting, "RECHECK_S", 60.0)
+    hear_notices()
+    told.clear()
     caller = new_caller()
     job_id = submit_lines(caller, 2)
     with ThreadPoolExecutor(2) as threads:

@@ -107,6 +107,8 @@ def test_of_two_limits_that_refuse_the_one_that_refuses_for_longer_is_told(
     submit(application, wide, 9)
     never = submit(application, narrow, 5).get_json()["error"]["message"]
     assert never == "this key may send 4 lines a minute; send fewer at once"
+    never_either = submit(application, key_of(limits={"lines_per_minute": 12}), 13).get_json()["error"]["message"]
+    assert never_either == "this account may send 10 lines a minute; send fewer at once"
     later = submit(application, narrow, 2).get_json()["error"]["message"]
     assert re.fullmatch(r"this account may send 10 lines a minute; try again in (\d+) s", later)
 

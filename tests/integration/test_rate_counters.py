@@ -114,12 +114,14 @@ def test_who_waits_too_long_for_a_slow_redis_goes_on_unjudged(gate: Gate, monkey
         assert [stand.current for stand in slow.result().counts] == [1]
 
 
-def test_a_clock_that_is_put_back_loses_no_count(gate: Gate) -> None:
+def test_a_clock_that_is_put_back_loses_no_count_and_locks_nobody_out(gate: Gate) -> None:
     gate.opened.set()
-    count(cost(4, a=5))
+    count(cost(5, a=5))
     [name] = redis_client().keys("inkqueue:counter:*")
-    redis_client().hincrby(name, "began_ms", 30_000)
-    assert not count(cost(4, a=5)).passed
+    redis_client().hincrby(name, "began_ms", 3_600_000)
+    assert not count(cost(1, a=5)).passed
+    # The window begins anew then, and once.
+    redis_client().hincrby(name, "began_ms", -70_000)
     assert count(cost(1, a=5)).passed
 
 

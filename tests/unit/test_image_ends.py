@@ -56,6 +56,12 @@ def test_an_interactive_job_ends_at_once(finisher: PatientFinisher) -> None:
     assert finisher.waits_s == {"a": 0.0}
 
 
+def test_the_end_of_a_suspect_is_written_at_once(finisher: PatientFinisher) -> None:
+    ends = ends_of(finisher, claim_of("a", suspect=True), claim_of("b", suspect=True))
+    ends.blank("a")
+    assert finisher.waits_s == {"a": 0.0}
+
+
 def test_what_was_dropped_does_not_end(finisher: PatientFinisher) -> None:
     ends_of(finisher).blank("a")
     assert not finisher.waits_s
