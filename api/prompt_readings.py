@@ -11,10 +11,10 @@ from api.idempotency import take_once
 from api.live_texts import Ear, live_texts
 from api.problems import error_of_code
 from api.rate_limits import count_lines
-from api.waiting import RECHECK_S, Watch, job_waits
+from api.waiting import RECHECK_S, Watch, has_ended, job_waits
 from core import intake, jobs
 from core.accounts import Caller
-from core.database import looking, transaction
+from core.database import transaction
 from core.errors import (
     AlreadyFinished,
     Canceled,
@@ -26,7 +26,7 @@ from core.errors import (
     Unavailable,
 )
 from core.idempotency import Earlier, Once
-from core.job_views import JobView, job_version
+from core.job_views import JobView
 from core.new_jobs import NewJob
 from core.readings import Reading, reading
 from core.states import Status
@@ -106,7 +106,7 @@ def read_whole(prompt: Prompt, is_there: Callable[[], bool]) -> Reading:
         InkqueueError: Why an image could not be read.
     """
     with _waiting(prompt, is_there) as wait:
-        while not _has_ended(prompt):
+        while not has_ended(prompt.caller, prompt.job_id):
             wait.pause()
     return all_read(_read(prompt))
 
@@ -209,12 +209,6 @@ def _waiting(prompt: Prompt, is_there: Callable[[], bool]) -> Iterator[_Wait]:
 
 def _too_many_wait() -> RateLimited:
     return RateLimited("too many requests of this account wait for their answers; wait for one of them")
-
-
-def _has_ended(prompt: Prompt) -> bool:
-    with looking() as connection:
-        _, status = job_version(connection, prompt.caller, prompt.job_id)
-    return status.terminal
 
 
 def _read(prompt: Prompt) -> Reading:

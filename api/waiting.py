@@ -79,7 +79,7 @@ class JobWaits:
         """
         deadline = time.monotonic() + timeout_s
         with self.watching(caller, job_id, until_end=done is None) as watch:
-            while not (done or _has_ended)(*_read(caller, job_id)):
+            while not (done or _is_terminal)(*_read(caller, job_id)):
                 left_s = deadline - time.monotonic()
                 if left_s <= 0 or watch.over:
                     break
@@ -108,8 +108,18 @@ def _room() -> Room:
     return Room(of_account=limits.max_waiting_per_account, in_all=limits.api_threads * _WAITING_SHARE)
 
 
-def _has_ended(_version: int, status: Status) -> bool:
+def _is_terminal(_version: int, status: Status) -> bool:
     return status.terminal
+
+
+def has_ended(caller: Caller, job_id: str) -> bool:
+    """Whether a job has ended, as Postgres says now.
+
+    Raises:
+        NotFound: The account has no such job.
+        Gone: It was deleted.
+    """
+    return _is_terminal(*_read(caller, job_id))
 
 
 def _read(caller: Caller, job_id: str) -> tuple[int, Status]:
