@@ -95,7 +95,7 @@ def submit(
     # Log lines of this request name it from now on.
     structlog.contextvars.bind_contextvars(job=job.id)
     if taken.rings_for:
-        queue.ring(new.model, tickets=queue.tickets_for(taken.rings_for))
+        queue.ring(new.model, images=taken.rings_for)
     return taken.job
 
 

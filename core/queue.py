@@ -12,13 +12,14 @@ from functools import lru_cache
 from celery import Celery
 from redis.exceptions import RedisError
 
+from core import standby
 from core.redis_address import redis_client, redis_patience
 from core.settings import settings
 
-#: Single-line images that one ticket stands for.
+#: Single-line images that are claimed at once.
 SLICE_IMAGES = 16
-#: Most tickets that wait for one model: each starts a pump that goes on while there is work.
-MAX_WAITING_TICKETS = 16
+#: Workers that are called at once for one model: each goes on while there is work.
+MAX_CALLED = 16
 READ_TASK = "inkqueue.read"
 #: A ticket lasts while there is work for its model, so it may be delivered twice, which does no harm; an hour keeps
 #: that rare.
@@ -63,18 +64,31 @@ def celery_app() -> Celery:
     return app
 
 
-def tickets_for(images: int) -> int:
-    """How many tickets so many waiting images are worth."""
-    return min(-(-images // SLICE_IMAGES), MAX_WAITING_TICKETS)
+def slices_of(images: int) -> int:
+    """How many workers so many waiting images are worth."""
+    return min(-(-images // SLICE_IMAGES), MAX_CALLED)
 
 
-def ring(model: str, *, tickets: int) -> None:
+def ring(model: str, *, images: int) -> None:
+    """Have so many waiting images of a model read.
+
+    Workers that stand by are woken, each for a slice. Where none does, all are at work, and look again before they end;
+    a ticket is for those that are not heard of, and for what is interactive. Without Redis this does nothing, and the
+    sweeper makes up for it.
+    """
+    with suppress(RedisError), redis_patience().asking():
+        if standby.wake(model, most=slices_of(images)):
+            return
+    send_tickets(model, at_most=1)
+
+
+def send_tickets(model: str, *, at_most: int) -> None:
     """See to it that so many tickets wait for a model: one that waits already will find the newest work too.
 
     Without Redis this does nothing, and the sweeper makes up for it.
     """
     with suppress(RedisError), redis_patience().asking():
-        missing = tickets - waiting_tickets(model)
+        missing = at_most - waiting_tickets(model)
         if missing <= 0:
             return
         with celery_app().producer_or_acquire() as producer:

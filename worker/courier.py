@@ -17,6 +17,8 @@ from worker.delivery import Deliverer
 from worker.sweeper import Sweeper
 
 _ROUND_S = 1.0
+#: Between rounds of clearing away in which nothing was found.
+_CLEANING_PAUSE_S = 5.0
 #: How long webhooks that are under way at the end may take; the next courier sends what they leave.
 _GRACE_S = 5.0
 
@@ -44,7 +46,7 @@ def main() -> None:
 
 
 def _clean(stopped: threading.Event) -> None:
-    keep_doing(Work.CLEANING, stopped, begin=lambda: Cleaner().clean, pause_s=_ROUND_S)
+    keep_doing(Work.CLEANING, stopped, begin=lambda: Cleaner().clean, pause_s=_CLEANING_PAUSE_S)
 
 
 def _sweep(sweeper: Sweeper) -> None:

@@ -70,6 +70,7 @@ class Heartbeat:
         """
         for transcription in self._transcriptions:
             show_batcher(transcription.model, transcription.batcher)
+            transcription.stand_by()
             if self._hangs(transcription):
                 _end_process("the model has made no step for too long", model=transcription.model)
         for model in self._tickets.unheard():

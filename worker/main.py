@@ -14,7 +14,7 @@ from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_shutting_down
 from kombu.entity import Queue
 
-from core import leases, notices
+from core import leases, notices, standby
 from core.logs import configure_logging
 from core.metrics_server import serve_metrics
 from core.queue import celery_app, queue_name
@@ -56,8 +56,8 @@ def serve(recognizers: Mapping[str, Recognizer]) -> NoReturn:
     )
     finisher = Finisher()
     live_texts = LiveTexts()
-    transcriptions = [
-        Transcription(
+    transcriptions = {
+        model: Transcription(
             model,
             worker_id=worker_id,
             recognizer=recognizer,
@@ -67,26 +67,32 @@ def serve(recognizers: Mapping[str, Recognizer]) -> NoReturn:
             observer=PrometheusObserver(model, rows=recognizer.rows),
         )
         for model, recognizer in recognizers.items()
-    ]
+    }
     tickets = Tickets(list(recognizers))
-    heartbeat = Heartbeat(worker_id, transcriptions, finisher, tickets)
-    cancels = notices.Listener(notices.IMAGES_CANCELED, lambda image_id: _drop(transcriptions, image_id))
+    heartbeat = Heartbeat(worker_id, list(transcriptions.values()), finisher, tickets)
+    listeners = [
+        notices.Listener(notices.IMAGES_CANCELED, lambda image_id: _drop(transcriptions, image_id)),
+        notices.Listener(standby.wakes_of(worker_id), lambda model: transcriptions[model].wake()),
+    ]
     serve_metrics()
     finisher.start()
     live_texts.start()
-    for transcription in transcriptions:
-        transcription.batcher.start()
     heartbeat.start()
-    cancels.start()
+    for listener in listeners:
+        listener.start()
+    for transcription in transcriptions.values():
+        transcription.start()
     _log.info("worker ready", worker=worker_id, models=list(recognizers))
     status = _serve_tickets(transcriptions, tickets)
-    for transcription in transcriptions:
+    standby.stand_down(worker_id, list(recognizers))
+    for transcription in transcriptions.values():
         transcription.stop(_GRACE_S)
     finisher.close(_WRITE_S)
     live_texts.close()
     heartbeat.stop()
     leases.resign(worker_id)
-    cancels.stop()
+    for listener in listeners:
+        listener.stop()
     decoder.close()
     _log.info("worker stopped", worker=worker_id)
     sys.exit(status)
@@ -104,21 +110,21 @@ def _load_models(names: Sequence[str]) -> Mapping[str, Recognizer]:
     return recognizers
 
 
-def _serve_tickets(transcriptions: Sequence[Transcription], tickets: Tickets) -> int:
+def _serve_tickets(transcriptions: Mapping[str, Transcription], tickets: Tickets) -> int:
     # In a container, and under an embedded Postgres, root is usual; tickets carry a name as JSON and nothing to run.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     app = celery_app()
     # A worker waits for tickets as long as it takes.
     app.conf.broker_transport_options = app.conf.broker_transport_options | {"socket_timeout": None}
     app.conf.task_queues = [
-        Queue(queue_name(transcription.model))  # type: ignore[no-untyped-call]
-        for transcription in transcriptions
+        Queue(queue_name(model))  # type: ignore[no-untyped-call]
+        for model in transcriptions
     ]
-    register_tasks(app, {transcription.model: transcription for transcription in transcriptions}, tickets)
+    register_tasks(app, transcriptions, tickets)
 
     def stop_claiming(**_: object) -> None:
         tickets.stop()
-        for transcription in transcriptions:
+        for transcription in transcriptions.values():
             transcription.stop_claiming()
 
     worker_shutting_down.connect(stop_claiming, weak=False)
@@ -140,8 +146,8 @@ def _leave_the_log_alone(**_: object) -> None:
     """`configure_logging` has set it up."""
 
 
-def _drop(transcriptions: Sequence[Transcription], image_id: str) -> None:
-    for transcription in transcriptions:
+def _drop(transcriptions: Mapping[str, Transcription], image_id: str) -> None:
+    for transcription in transcriptions.values():
         transcription.drop([image_id])
 
 

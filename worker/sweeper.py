@@ -46,10 +46,13 @@ class Sweeper:
                 return
             leases.note_sweep(connection)
             changed = leases.expire_dead(connection)
-            waiting = waiting_images(connection, most=queue.SLICE_IMAGES * queue.MAX_WAITING_TICKETS)
+            waiting = waiting_images(connection, most=queue.SLICE_IMAGES * queue.MAX_CALLED)
+            workers = leases.workers_by_model(connection) if waiting else {}
         notices.notify(notices.JOB_CHANGED, changed)
         _expire_jobs()
-        _top_up_tickets(waiting)
+        for model, images in waiting.items():
+            # One for each worker at most, which calls company itself: those that are at work tell others off.
+            queue.send_tickets(model, at_most=min(queue.slices_of(images), workers.get(model, 1)))
         _settle_grants()
         if self._clock() >= self._holds_due_s:
             self._holds_due_s = self._clock() + _HOLDS_EVERY_S
@@ -86,8 +89,3 @@ def _release_stale_holds() -> None:
 def _alone(connection: Connection) -> bool:
     lock = text("SELECT pg_try_advisory_xact_lock(:lock)")
     return bool(connection.execute(lock, {"lock": _ADVISORY_LOCK}).scalar_one())
-
-
-def _top_up_tickets(waiting: dict[str, int]) -> None:
-    for model, images in waiting.items():
-        queue.ring(model, tickets=queue.tickets_for(images))

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from core import queue
 from core.settings import settings
-from worker.transcription import MAX_PUMPS
+from worker.pumps import MAX_CALLERS
 
 
 class Tickets:
@@ -33,8 +33,8 @@ class Tickets:
 
     @property
     def threads(self) -> int:
-        """How many are served at once: of each model one more than its pumps, so that a surplus one is told off."""
-        return (MAX_PUMPS + 1) * len(self._models)
+        """How many are served at once."""
+        return MAX_CALLERS * len(self._models)
 
     @contextmanager
     def serving(self, model: str) -> Iterator[None]:

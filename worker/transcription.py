@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import CancelledError, Future
@@ -10,7 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from core import claims, job_files
+from core import claims, job_files, standby
 from core.claims import Claim
 from core.errors import InkqueueError, NotFound, Unavailable
 from core.live_text import LiveText
@@ -25,13 +24,8 @@ from worker.image_ends import ImageEnds
 from worker.line_checks import is_blank, looks_like_page
 from worker.live_texts import LiveTexts
 from worker.long_lines import LongLines
+from worker.pumps import Pumps
 from worker.recognizer import LinePixels, LineRequest, Recognition, Recognizer, RecognizerOutOfMemory
-
-#: Threads that claim and decode for one model at once: while one waits for the storage, another goes on.
-MAX_PUMPS = 2
-_ROOM_POLL_S = 1.0
-#: Lines that wait in the worker, in multiples of its rows, above which interactive images stay in the database too.
-_URGENT_BACKLOG_ROWS = 8
 
 _log = structlog.get_logger(__name__)
 
@@ -82,36 +76,37 @@ class Transcription:
         self.batcher = self._lines.batcher
         self._images = ClaimedImages()
         self._ends = ImageEnds(model, self._images, finisher)
-        #: Guards the two below.
-        self._lock = threading.Lock()
-        self._pumps = 0
-        self._rung = False
-        self._stopping = threading.Event()
+        self._pumps = Pumps(model, self._read_slice, self.batcher)
+
+    def start(self) -> None:
+        """Begin to read what waits already."""
+        self.batcher.start()
+        self.wake()
 
     def pump(self) -> None:
-        """Claim and submit images while any wait; what a ticket starts.
+        """Claim and submit images while any wait, with as many others as there may be; what a ticket starts.
 
-        Where that must wait, since the batcher wants no lines or enough pumps are at work, interactive images are
-        claimed all the same: they overtake in the batcher what was claimed before. For the others one of those pumps
-        looks once more before it ends.
+        Raises:
+            Unavailable: Some were given back: their files cannot be read or decoded now.
         """
-        if self._must_wait() and self.batcher.backlog < _URGENT_BACKLOG_ROWS * self.batcher.row_limit:
-            self._read_slice(least=Priority.INTERACTIVE)
-        while self._enter():
-            try:
-                self._read_until_none_wait()
-            finally:
-                look_again = self._leave()
-            if not look_again:
-                return
+        self._pumps.pump()
+
+    def wake(self) -> None:
+        """Pump in a thread of its own."""
+        self._pumps.wake()
+
+    def stand_by(self) -> None:
+        """See to it that this worker is woken when something waits, unless it would find that by itself."""
+        if self._pumps.are_idle:
+            self._stand_by()
 
     def stop_claiming(self) -> None:
         """Let the pumps end; what they have claimed is still read."""
-        self._stopping.set()
+        self._pumps.stop()
 
     def stop(self, grace_s: float) -> None:
         """Finish what is in rows within the grace, and give everything else back to the queue."""
-        self.stop_claiming()
+        self._pumps.close()
         unread = self._lines.stop(grace_s)
         for line in unread:
             self._ends.give_back(line.key)
@@ -128,36 +123,11 @@ class Transcription:
                 image.decoding.cancel()
         self._lines.cancel([image.claim.image_id for image in dropped])
 
-    def _must_wait(self) -> bool:
-        with self._lock:
-            return self._pumps == MAX_PUMPS or not self.batcher.has_room
+    def _stand_by(self) -> None:
+        if not self._pumps.are_stopped:
+            standby.stand_by(self.worker_id, self.model)
 
-    def _enter(self) -> bool:
-        with self._lock:
-            enough = self._pumps == MAX_PUMPS
-            self._rung |= enough
-            self._pumps += not enough
-            return not enough
-
-    def _leave(self) -> bool:
-        with self._lock:
-            self._pumps -= 1
-            return self._rung and not self._stopping.is_set()
-
-    def _read_until_none_wait(self) -> None:
-        while self._batcher_wants_lines():
-            with self._lock:
-                self._rung = False
-            if self._read_slice(least=Priority.BULK) < SLICE_IMAGES:
-                return
-
-    def _batcher_wants_lines(self) -> bool:
-        while not self._stopping.is_set():
-            if self.batcher.wait_for_room(_ROOM_POLL_S):
-                return True
-        return False
-
-    def _read_slice(self, *, least: Priority) -> int:
+    def _read_slice(self, least: Priority) -> int:
         """Claim images and hand on their lines; how many. Fewer than a slice mean that no others wait.
 
         Raises:
@@ -167,6 +137,9 @@ class Transcription:
         self._images.add(slice_, claimed_ns=time.time_ns())
         try:
             begun = list(zip(slice_, job_files.for_each(slice_, self._decode), strict=True))
+            if len(slice_) < SLICE_IMAGES and least is Priority.BULK:
+                # Now, and not when they are decoded: what comes meanwhile needs no ticket.
+                self._stand_by()
             submitted = [self._submit(claim, future) for claim, future in begun if isinstance(future, Future)]
         except BaseException:
             # Whatever it was, what it left behind must not stay claimed by a worker that does nothing for it.

@@ -111,7 +111,7 @@ def tickets(monkeypatch: pytest.MonkeyPatch) -> Tickets:
 def test_a_worker_that_hears_no_tickets_ends_itself(tickets: Tickets) -> None:
     heartbeat = Heartbeat(leases.register([]), [], Finisher(), tickets)
     heartbeat.beat()
-    queue.ring(MODEL, tickets=1)
+    queue.ring(MODEL, images=1)
     heartbeat.beat()
     with pytest.raises(ProcessEnded):
         heartbeat.beat()
@@ -123,13 +123,13 @@ def unheard(tickets: Tickets) -> list[str]:
 
 
 def test_a_worker_may_be_deaf_to_one_model_while_it_serves_another(tickets: Tickets) -> None:
-    queue.ring(MODEL, tickets=1)
+    queue.ring(MODEL, images=1)
     with tickets.serving("other"):
         assert unheard(tickets) == [MODEL]
 
 
 def test_a_ticket_that_came_and_went_between_two_looks_was_heard(tickets: Tickets) -> None:
-    queue.ring(MODEL, tickets=1)
+    queue.ring(MODEL, images=1)
     tickets.unheard()
     with tickets.serving(MODEL):
         pass
@@ -137,7 +137,7 @@ def test_a_ticket_that_came_and_went_between_two_looks_was_heard(tickets: Ticket
 
 
 def test_a_worker_whose_threads_are_all_taken_is_not_deaf(tickets: Tickets) -> None:
-    queue.ring(MODEL, tickets=1)
+    queue.ring(MODEL, images=1)
     with ExitStack() as served:
         for _ in range(tickets.threads):
             served.enter_context(tickets.serving("other"))
@@ -146,7 +146,7 @@ def test_a_worker_whose_threads_are_all_taken_is_not_deaf(tickets: Tickets) -> N
 
 
 def test_a_worker_is_not_deaf_where_redis_gives_no_tickets_away(tickets: Tickets) -> None:
-    queue.ring(MODEL, tickets=1)
+    queue.ring(MODEL, images=1)
     redis_client().config_set("min-replicas-to-write", 1)
     try:
         assert unheard(tickets) == []
@@ -156,7 +156,7 @@ def test_a_worker_is_not_deaf_where_redis_gives_no_tickets_away(tickets: Tickets
 
 
 def test_a_worker_that_was_told_to_stop_is_not_deaf(tickets: Tickets) -> None:
-    queue.ring(MODEL, tickets=1)
+    queue.ring(MODEL, images=1)
     tickets.stop()
     assert unheard(tickets) == []
 
