@@ -107,17 +107,16 @@ class BatchedLines:
         with self._changed:
             return self._last_progress_at
 
-    @property
-    def has_room(self) -> bool:
-        """Whether fewer lines wait than twice the rows."""
+    def has_room(self, *, beside: int = 0) -> bool:
+        """Whether fewer lines wait than twice the rows, with so many that are about to come."""
         with self._changed:
-            return len(self._queue) < 2 * self._row_limit.now
+            return len(self._queue) + beside < 2 * self._row_limit.now
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until fewer lines wait than twice the rows; false when that did not happen in time, or on `stop`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self.has_room, timeout_s)
-            return self.has_room and not self._stopping
+            self._changed.wait_for(lambda: self._stopping or self.has_room(), timeout_s)
+            return self.has_room() and not self._stopping
 
     def stop(self, grace_s: float) -> list[QueuedLine]:
         """Take no more lines, wait for so many seconds until those in rows end, and take out those that do not."""

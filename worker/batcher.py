@@ -111,10 +111,9 @@ class Batcher:
         """
         return self._lines.last_progress_at
 
-    @property
-    def has_room(self) -> bool:
-        """Whether fewer lines wait than twice the rows."""
-        return self._lines.has_room
+    def has_room(self, *, beside: int = 0) -> bool:
+        """Whether fewer lines wait than twice the rows, with so many that are about to come."""
+        return self._lines.has_room(beside=beside)
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until fewer lines wait than twice the rows; false when that did not happen in time, or on `stop`."""

@@ -106,7 +106,7 @@ class Pumps:
 
     def _must_wait(self) -> bool:
         with self._lock:
-            return self._pumps == MAX_PUMPS or not self._batcher.has_room
+            return self._pumps == MAX_PUMPS or not self._batcher.has_room()
 
     def _pump_as_one_of_few(self) -> None:
         while self._enter():

@@ -123,8 +123,9 @@ class Transcription:
                 image.decoding.cancel()
         self._lines.cancel([image.claim.image_id for image in dropped])
 
-    def _stand_by(self) -> None:
-        if not self._pumps.are_stopped:
+    def _stand_by(self, *, beside: int = 0) -> None:
+        # One without room leaves what comes to those that have some.
+        if self.batcher.has_room(beside=beside) and not self._pumps.are_stopped:
             standby.stand_by(self.worker_id, self.model)
 
     def _read_slice(self, least: Priority) -> int:
@@ -139,7 +140,7 @@ class Transcription:
             begun = list(zip(slice_, job_files.for_each(slice_, self._decode), strict=True))
             if len(slice_) < SLICE_IMAGES and least is Priority.BULK:
                 # Now, and not when they are decoded: what comes meanwhile needs no ticket.
-                self._stand_by()
+                self._stand_by(beside=len(slice_))
             submitted = [self._submit(claim, future) for claim, future in begun if isinstance(future, Future)]
         except BaseException:
             # Whatever it was, what it left behind must not stay claimed by a worker that does nothing for it.

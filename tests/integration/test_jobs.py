@@ -32,9 +32,9 @@ def test_a_submission_stores_files_rows_and_one_hold() -> None:
     assert_ledger_balances()
 
 
-def test_a_submission_rings_once_for_each_slice() -> None:
+def test_a_submission_that_wakes_nobody_sends_a_ticket() -> None:
     submit_lines(new_caller(), 33)
-    assert waiting_tickets(MODEL) == 3  # 16 + 16 + 1
+    assert waiting_tickets(MODEL) == 1
 
 
 def test_a_submission_survives_a_redis_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

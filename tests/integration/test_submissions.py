@@ -40,6 +40,7 @@ from core.states import Mode, Priority
 from core.storage import image_store
 from core.submissions import Submission, take
 from tests.domain import MODEL, assert_ledger_balances, new_caller, new_key, png, rows
+from tests.standby import standing_by
 from tests.waiting import wait_until
 
 PICTURE = png()
@@ -223,16 +224,22 @@ def test_what_is_a_defect_to_the_database_fails_alone(groups: list[int], monkeyp
     assert "Dupont" not in str(told)
 
 
-def test_tickets_are_sent_once_for_all_that_were_taken_together(groups: list[int]) -> None:
+def test_workers_are_woken_once_for_all_that_were_taken_together(groups: list[int]) -> None:
     callers = [new_caller(f"account {number}") for number in range(3)]
     jobs = [(callers[0], new_job(model="another")), *((caller, new_job(9)) for caller in callers[1:])]
-    with ThreadPoolExecutor(3) as threads, held("account 0") as holder_:
+    with (
+        ThreadPoolExecutor(3) as threads,
+        standing_by(MODEL, "another", workers=3) as woken,
+        held("account 0") as holder_,
+    ):
         asked = submitted_together(threads, groups, jobs)
         holder_.rollback()
         for each in asked:
             each.result(10)
+        wait_until(lambda: len(woken) == 3)
     assert groups == [1, 2]
-    assert (waiting_tickets("another"), waiting_tickets(MODEL)) == (1, 2)  # 9 + 9 = 16 + 2
+    assert sorted(woken) == sorted(["another", MODEL, MODEL])  # 9 + 9 = 16 + 2
+    assert not waiting_tickets(MODEL)
 
 
 def test_an_account_that_others_hold_holds_up_nobody_else() -> None:

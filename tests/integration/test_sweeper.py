@@ -11,19 +11,23 @@ from tests.domain import MODEL, new_caller, rows, submit_lines
 from worker.sweeper import _ADVISORY_LOCK, Sweeper
 
 
-def test_tickets_that_a_flush_took_are_sent_again() -> None:
-    submit_lines(new_caller(), 20)
+def test_a_ticket_that_a_flush_took_is_sent_again() -> None:
+    submit_lines(new_caller())
     redis_client().flushall()
     Sweeper().sweep()
-    assert queue.waiting_tickets(MODEL) == 2
+    assert queue.waiting_tickets(MODEL) == 1
 
 
-def test_tickets_that_still_wait_are_not_doubled() -> None:
-    submit_lines(new_caller(), 20)
+@pytest.mark.parametrize(("images", "workers", "tickets"), [(40, 0, 1), (40, 1, 1), (40, 2, 2), (20, 3, 2)])
+def test_there_is_a_ticket_for_each_slice_but_not_more_than_workers(images: int, workers: int, tickets: int) -> None:
+    submit_lines(new_caller(), images)
+    for _ in range(workers):
+        leases.register([{"name": MODEL}])
+    leases.register([{"name": "other"}])
     sweeper = Sweeper()
     for _ in range(3):
         sweeper.sweep()
-    assert queue.waiting_tickets(MODEL) == 2
+    assert queue.waiting_tickets(MODEL) == tickets
 
 
 def test_a_dead_workers_images_get_new_tickets() -> None:
@@ -46,7 +50,7 @@ def test_a_round_without_redis_still_gives_images_back(monkeypatch: pytest.Monke
     claim(worker_id, MODEL, most=1)
     leases.resign(worker_id)
     away = Redis(unix_socket_path="/nonexistent")
-    for module in ("core.queue", "core.notices"):
+    for module in ("core.queue", "core.standby", "core.notices"):
         monkeypatch.setattr(f"{module}.redis_client", lambda: away)
     Sweeper().sweep()
     assert rows("SELECT status FROM images") == [("queued",)]

@@ -246,7 +246,7 @@ def test_an_interactive_image_that_cannot_be_read_now_ends_its_own_ticket_only()
     with worker_of(FakeRecognizer(rows=4, on_step=step)) as transcription:
         pump = threading.Thread(target=transcription.pump)
         pump.start()
-        wait_until(lambda: not transcription.batcher.has_room)
+        wait_until(lambda: not transcription.batcher.has_room())
         urgent = submit_lines(caller, priority=Priority.INTERACTIVE)
         with set_aside(storage_folder() / "images" / urgent), pytest.raises(Unavailable):
             transcription.pump()
