@@ -55,6 +55,10 @@ def kill_between_finish_and_acknowledge(service: Service) -> None:
     caught: list[int] = []
 
     def catch() -> bool:
+        # Who does not stand by is not woken, but served a ticket.
+        with service.redis() as redis:
+            for key in redis.scan_iter("inkqueue:standing-by:*"):
+                redis.delete(key)
         if captures(service) == before:
             return False
         caught[:] = service.children("worker.main")

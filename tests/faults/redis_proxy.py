@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from core.standby import wakes_of
+
 _PIECE_BYTES = 2**16
+_WAKES = wakes_of("").encode()
 
 
 @dataclass(eq=False)
@@ -19,12 +22,15 @@ class _Connection:
     passing: threading.Event = field(default_factory=threading.Event)
     #: Whether the client waits for a ticket.
     consumes: bool = False
+    #: Whether it is a worker that may be woken.
+    hears_wakes: bool = False
 
     def pass_on(self, source: socket.socket, sink: socket.socket, *, alive: threading.Event) -> None:
         with suppress(OSError):
             while piece := source.recv(_PIECE_BYTES):
                 if source is self.client:
                     self.consumes = b"BRPOP" in piece
+                    self.hears_wakes |= b"SUBSCRIBE" in piece and _WAKES in piece
                 alive.wait()
                 self.passing.wait()
                 sink.sendall(piece)
@@ -58,12 +64,14 @@ class RedisProxy:
     def deafen_consumers(self) -> int:
         """Let nothing pass any more on the connections that now wait for tickets; how many those are.
 
-        New connections work, so that all but a worker's consumer goes on: what celery#10302 leaves behind.
+        New connections work, so that all but a worker's consumer goes on: what celery#10302 leaves behind. Nor is the
+        worker woken any more: it would go on without tickets.
         """
-        deaf = [connection for connection in self._connections if connection.consumes and connection.passing.is_set()]
-        for connection in deaf:
-            connection.passing.clear()
-        return len(deaf)
+        consumers = [each for each in self._connections if each.consumes and each.passing.is_set()]
+        if consumers:
+            for deaf in (*consumers, *(each for each in self._connections if each.hears_wakes)):
+                deaf.passing.clear()
+        return len(consumers)
 
     def close(self) -> None:
         """Refuse new connections, and cut the others."""
