@@ -86,6 +86,30 @@ def test_an_interactive_line_is_back_before_twenty_of_a_bulk_job(service: Servic
     assert after - before < 20
 
 
+def test_a_worker_with_nothing_to_do_is_woken_without_tickets_and_stands_down_at_its_end(service: Service) -> None:
+    jobs = 6
+    with service.redis() as redis:
+
+        def standing_by() -> set[bytes]:
+            return set(redis.smembers("inkqueue:standing-by:trocr-tiny"))
+
+        def tickets() -> int:
+            return int(redis.info("commandstats").get("cmdstat_lpush", {"calls": 0})["calls"])
+
+        wait_until(standing_by)
+        before, sent = standing_by(), tickets()
+        for _ in range(jobs):
+            wait_until(standing_by)
+            service.ended(service.submit(LINE, model="trocr-tiny"))
+        # A round of the courier sends one where it meets an image that waits to be claimed at that moment.
+        assert tickets() - sent < jobs / 2
+        worker = min(service.children("worker.main"))  # the first process, which the others are started by
+        os.kill(worker, signal.SIGTERM)
+        wait_until(lambda: worker not in service.children("worker.main"))
+        wait_until(standing_by)
+        assert not before & standing_by()
+
+
 def test_a_worker_killed_amid_work_and_a_flushed_redis_lose_and_double_nothing(service: Service) -> None:
     jobs = [service.submit(*[LINE] * 8) for _ in range(6)]
     first = jobs[0]

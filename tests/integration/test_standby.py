@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+
+import pytest
+from redis import Redis
+
+from core import leases, queue, standby
+from core.redis_address import redis_client
+from core.states import Priority
+from tests.domain import MODEL, new_caller, rows, submit_lines
+from tests.fakes import FakeRecognizer
+from tests.standby import hearing, standing_by
+from tests.waiting import wait_until
+from tests.workers import FakeDecoder, worker_of
+from worker.finisher import Finisher
+from worker.lease import Heartbeat
+from worker.recognizer import LinePixels
+from worker.tickets import Tickets
+from worker.transcription import Transcription
+
+
+def test_a_worker_that_stands_by_is_woken_instead_of_sent_a_ticket() -> None:
+    with standing_by(MODEL) as woken:
+        submit_lines(new_caller())
+        wait_until(lambda: woken == [MODEL])
+    assert queue.waiting_tickets(MODEL) == 0
+
+
+def test_who_was_woken_is_sent_tickets_until_it_stands_by_again() -> None:
+    caller = new_caller()
+    with standing_by(MODEL) as woken:
+        submit_lines(caller)
+        submit_lines(caller)
+        assert queue.waiting_tickets(MODEL) == 1
+        wait_until(lambda: woken == [MODEL])
+
+
+@pytest.mark.parametrize(("images", "called"), [(16, 1), (33, 3), (80, 4)])
+def test_a_worker_is_woken_for_each_slice(images: int, called: int) -> None:
+    with standing_by(MODEL, workers=4) as woken:
+        submit_lines(new_caller(), images)
+        wait_until(lambda: len(woken) == called)
+        assert standby.wake(MODEL, most=16) == 4 - called
+    assert queue.waiting_tickets(MODEL) == 0
+
+
+def test_who_stands_by_for_another_model_is_left_alone() -> None:
+    with standing_by("other") as woken:
+        submit_lines(new_caller())
+    assert woken == []
+    assert queue.waiting_tickets(MODEL) == 1
+
+
+def test_a_worker_that_died_standing_by_is_passed_over() -> None:
+    caller = new_caller()
+    for dead in ("wrk_1", "wrk_2", "wrk_3"):
+        standby.stand_by(dead, MODEL)
+    with standing_by(MODEL) as woken:
+        submit_lines(caller)
+        wait_until(lambda: woken == [MODEL])
+    for dead in ("wrk_1", "wrk_2", "wrk_3"):
+        standby.stand_by(dead, MODEL)
+    submit_lines(caller)
+    assert queue.waiting_tickets(MODEL) == 1
+
+
+def test_a_worker_that_stands_down_is_not_woken() -> None:
+    worker_id = leases.register([])
+    with hearing(worker_id) as woken:
+        for model in (MODEL, "other"):
+            standby.stand_by(worker_id, model)
+        standby.stand_down(worker_id, [MODEL])
+        assert (standby.wake(MODEL, most=1), standby.wake("other", most=1)) == (0, 1)
+        wait_until(lambda: woken == ["other"])
+
+
+def test_nobody_waits_for_a_redis_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.standby.redis_client", lambda: Redis(unix_socket_path="/nonexistent"))
+    standby.stand_by("wrk_1", MODEL)
+    standby.stand_down("wrk_1", [MODEL])
+    submit_lines(new_caller())
+    assert rows("SELECT status FROM jobs") == [("queued",)]
+
+
+def test_a_worker_reads_what_it_is_woken_for() -> None:
+    submit_lines(new_caller(), 3)
+    with worker_of(FakeRecognizer()) as transcription:
+        transcription.wake()
+        wait_until(lambda: rows("SELECT DISTINCT status FROM images") == [("succeeded",)])
+
+
+class SlowDecoder(FakeDecoder):
+    """Decodes so many images at once, and the others when it is told to."""
+
+    def __init__(self, at_once: int = 0) -> None:
+        super().__init__()
+        self._at_once = at_once
+        self._lock = threading.Lock()
+        self.held: list[Future[LinePixels]] = []
+
+    def decode(self, data: bytes, *, max_pixels: int, urgency: int) -> Future[LinePixels]:
+        with self._lock:
+            self._at_once -= 1
+            if self._at_once >= 0:
+                return super().decode(data, max_pixels=max_pixels, urgency=urgency)
+            future: Future[LinePixels] = Future()
+            self.held.append(future)
+            return future
+
+    def decode_all(self) -> None:
+        for future in self.held:
+            future.set_result(self._pixels)
+
+
+def test_a_worker_stands_by_as_soon_as_nothing_else_waits() -> None:
+    caller, decoder = new_caller(), SlowDecoder()
+    submit_lines(caller)
+    with worker_of(FakeRecognizer(), decoder) as transcription, hearing(transcription.worker_id) as woken:
+        transcription.wake()
+        wait_until(lambda: decoder.held)
+        submit_lines(caller)
+        wait_until(lambda: woken == [MODEL])
+        decoder.decode_all()
+
+
+def test_a_full_pump_calls_company_and_reads_on() -> None:
+    submit_lines(new_caller(), 100)
+    decoder = SlowDecoder(at_once=queue.SLICE_IMAGES)
+    with worker_of(FakeRecognizer(rows=64), decoder) as transcription:
+        transcription.wake()
+        wait_until(lambda: len(decoder.held) == 2 * queue.SLICE_IMAGES)
+        decoder.decode_all()
+
+
+def test_a_worker_without_room_leaves_what_comes_to_others() -> None:
+    caller, may_step = new_caller(), threading.Event()
+    submit_lines(caller, 11)
+    with worker_of(FakeRecognizer(rows=2, on_step=lambda: _wait(may_step))) as transcription:
+        transcription.pump()
+        wait_until(lambda: not transcription.batcher.has_room())
+        with hearing(transcription.worker_id):
+            _heartbeat(transcription).beat()
+            assert standby.wake(MODEL, most=1) == 0
+            may_step.set()
+            wait_until(transcription.batcher.has_room)
+            _heartbeat(transcription).beat()
+            assert standby.wake(MODEL, most=1) == 1
+
+
+def _wait(event: threading.Event) -> None:
+    event.wait(20)
+
+
+def _heartbeat(transcription: Transcription) -> Heartbeat:
+    return Heartbeat(transcription.worker_id, [transcription], Finisher(), Tickets([]))
+
+
+def test_a_worker_stands_by_again_after_a_flush() -> None:
+    with worker_of(FakeRecognizer()) as transcription, hearing(transcription.worker_id):
+        transcription.pump()
+        redis_client().flushall()
+        assert standby.wake(MODEL, most=1) == 0
+        _heartbeat(transcription).beat()
+        assert standby.wake(MODEL, most=1) == 1
+
+
+def test_a_worker_that_is_at_work_does_not_stand_by() -> None:
+    decoder = SlowDecoder()
+    submit_lines(new_caller(), queue.SLICE_IMAGES)
+    with worker_of(FakeRecognizer(), decoder) as transcription, hearing(transcription.worker_id):
+        transcription.wake()
+        wait_until(lambda: len(decoder.held) == queue.SLICE_IMAGES)
+        _heartbeat(transcription).beat()
+        assert standby.wake(MODEL, most=1) == 0
+        decoder.decode_all()
+
+
+def test_a_worker_that_stops_hands_on_what_it_is_woken_for() -> None:
+    submit_lines(new_caller())
+    redis_client().flushall()
+    with worker_of(FakeRecognizer()) as transcription, hearing(transcription.worker_id):
+        transcription.stop_claiming()
+        transcription.wake()
+        assert queue.waiting_tickets(MODEL) == 1
+        _heartbeat(transcription).beat()
+        assert standby.wake(MODEL, most=1) == 0
+    assert rows("SELECT attempt FROM images") == [(0,)]
+
+
+def test_all_that_is_interactive_overtakes_with_one_ticket() -> None:
+    caller, may_step = new_caller(), threading.Event()
+    submit_lines(caller, 40, priority=Priority.BULK)
+    with worker_of(FakeRecognizer(rows=8, on_step=lambda: _wait(may_step))) as transcription:
+        transcription.wake()
+        wait_until(lambda: not transcription.batcher.has_room())
+        urgent = submit_lines(caller, 20, priority=Priority.INTERACTIVE)
+        transcription.wake()
+        claimed = "SELECT count(*) FROM images WHERE attempt = 1 AND job_id = :id"
+        wait_until(lambda: rows(claimed, id=urgent) == [(20,)])
+        may_step.set()
