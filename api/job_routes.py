@@ -9,6 +9,7 @@ from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel
 
+from api import transcript_forms
 from api.auth import authenticate, caller
 from api.credit_schemas import DryRunQuery, QuoteBody, ReceiptBody
 from api.idempotency import once_by_id, once_of, take_once
@@ -31,7 +32,6 @@ from core.quotes import quote
 from core.receipts import receipt
 from core.retries import retry_of
 from core.states import Status
-from core.transcript import whole_text
 
 job_routes = APIBlueprint(
     "jobs",
@@ -44,7 +44,6 @@ job_routes = APIBlueprint(
 job_routes.before_request(authenticate)
 job_routes.before_request(resolve_own_id)
 
-_TRANSCRIPT_FORMS = {"text/plain": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}}
 #: Seconds after which a look at a job that has not ended is worth it.
 _POLL_AFTER_S = 1
 
@@ -171,14 +170,17 @@ def delete_job(path: JobPath) -> Response:
     return _json(DeletedBody(id=path.job_id))
 
 
-@job_routes.get("/<job_id>/transcript", responses={200: {"content": _TRANSCRIPT_FORMS}})
+@job_routes.get("/<job_id>/transcript", responses={200: {"content": transcript_forms.CONTENT}})
 def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
-    """Get a job's text so far: `txt` has a row a line, `json` every image with its lines."""
-    with looking() as connection:
+    """Get a job's text so far.
+
+    `txt` has a row a line, `json` every image with its lines, `tsv` a table of the lines, `hocr` a page for each image.
+    `alto` (ALTO 4) and `page` (PAGE-XML 2019) are a document for each image: of several, in a zip archive.
+    """
+    with transaction() as connection:
+        job = job_view(connection, caller(), path.job_id)
         images = image_page(connection, caller(), path.job_id, after=-1, most=MAX_IMAGES)
-    if query.format == "json":
-        return _json(ImageListBody(data=[ImageBody.of(image) for image in images], has_more=False, next_cursor=None))
-    return Response(whole_text([image.text for image in images]) + "\n", mimetype="text/plain")
+    return transcript_forms.transcript_in(query.format, job, images)
 
 
 @job_routes.get("/<job_id>/receipt", responses={200: ReceiptBody})

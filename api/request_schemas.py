@@ -175,7 +175,10 @@ class ImagePageQuery(Sent):
     limit: int = Field(100, ge=1, le=100)
 
 
+TranscriptForm = Literal["txt", "json", "alto", "page", "hocr", "tsv"]
+
+
 class TranscriptQuery(Sent):
     """In which form a transcript is wanted."""
 
-    format: Literal["txt", "json"] = "txt"
+    format: TranscriptForm = "txt"

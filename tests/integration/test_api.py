@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from flask.testing import FlaskClient
@@ -355,6 +356,47 @@ def test_a_transcript_is_text_or_json(http: FlaskClient) -> None:
     assert (answer.text, answer.mimetype) == ("irlandais\n", "text/plain")
     images = http.get(f"/v1/jobs/{job_id}/transcript?format=json").get_json()["data"]
     assert images[0]["lines"][0]["text"] == "irlandais"
+
+
+@pytest.mark.parametrize(
+    ("form", "mimetype"),
+    [
+        ("alto", "application/xml"),
+        ("page", "application/xml"),
+        ("hocr", "text/html"),
+        ("tsv", "text/tab-separated-values"),
+    ],
+)
+def test_a_transcript_comes_in_the_forms_of_archives(http: FlaskClient, form: str, mimetype: str) -> None:
+    job_id = http.post("/v1/jobs", data={"image": (io.BytesIO(PICTURE), "p 12.png")}).get_json()["id"]
+    unread = http.get(f"/v1/jobs/{job_id}/transcript?format={form}")
+    assert unread.mimetype == mimetype
+    assert "irlandais" not in unread.text
+    read_all()
+    answer = http.get(f"/v1/jobs/{job_id}/transcript?format={form}")
+    assert answer.mimetype == mimetype
+    assert "irlandais" in answer.text
+    assert "p 12.png" in answer.text
+
+
+@pytest.mark.parametrize("form", ["alto", "page"])
+def test_documents_of_several_images_come_in_an_archive(http: FlaskClient, form: str) -> None:
+    files = [(io.BytesIO(PICTURE), f"p {index}.png") for index in range(3)]
+    job_id = http.post("/v1/jobs", data={"image": files}).get_json()["id"]
+    read_all()
+    answer = http.get(f"/v1/jobs/{job_id}/transcript?format={form}")
+    assert (answer.status_code, answer.mimetype) == (200, "application/zip")
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="{job_id}.{form}.zip"'
+    with ZipFile(io.BytesIO(answer.data)) as archive:
+        assert archive.namelist() == ["0000-p_0.xml", "0001-p_1.xml", "0002-p_2.xml"]
+        assert all(b"irlandais" in archive.read(name) for name in archive.namelist())
+
+
+def test_the_transcript_of_a_job_that_is_gone_is_none(http: FlaskClient) -> None:
+    job_id = submitted(http)
+    http.delete(f"/v1/jobs/{job_id}")
+    assert error_of(http.get(f"/v1/jobs/{job_id}/transcript?format=alto")) == (410, "gone")
+    assert error_of(http.get(f"/v1/jobs/{job_id}/transcript?format=docx")) == (400, "malformed_request")
 
 
 def test_the_models_of_running_workers_are_listed(http: FlaskClient) -> None:

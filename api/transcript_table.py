@@ -1,0 +1,27 @@
+"""A job as a table: a row for each line, in columns that a tab divides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from api.transcribed import TranscribedImage
+
+_COLUMNS = ("image", "name", "line", "left", "top", "width", "height", "confidence", "flags", "text")
+
+
+def table_of(images: Sequence[TranscribedImage]) -> str:
+    """All lines of a job; places in pixels, nothing is quoted, and what is unknown is empty."""
+    return "".join("\t".join(map(_cell, row)) + "\n" for row in (_COLUMNS, *_rows(images)))
+
+
+def _rows(images: Sequence[TranscribedImage]) -> Iterator[Sequence[object]]:
+    for image in images:
+        for line in image.lines:
+            box = line.bbox
+            place = (box.xmin, box.ymin, box.xmax - box.xmin, box.ymax - box.ymin)
+            confidence = "" if line.confidence is None else f"{line.confidence:.4f}"
+            yield image.number, image.name, line.index, *place, confidence, ",".join(line.flags), line.text
+
+
+def _cell(value: object) -> str:
+    return " ".join(str(value).split())
