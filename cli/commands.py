@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-#: Loads the models and serves tickets.
+#: Loads the models and reads.
 WORKER_COMMAND = [sys.executable, "-m", "worker.main"]
 
 #: Sweeps: gives back what was lost, and delivers what is due.

@@ -1,4 +1,4 @@
-"""A submission's way in: its images are stored, it becomes a job beside those that came with it, tickets are sent."""
+"""A submission's way in: its images are stored, it becomes a job beside those that came with it, workers are called."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Taken:
     """A submission that has become a job."""
 
     job: JobView
-    #: Images that its submitter sends tickets for, its own or those of others too.
+    #: Images that its submitter calls workers for, its own or those of others too.
     rings_for: int
 
 
@@ -52,7 +52,7 @@ def submit(
     once: Once | None = None,
     also: Callable[[Connection, str], None] | None = None,
 ) -> JobView:
-    """Store a job's images, then its rows and its hold in one transaction, then send tickets; the job as it begins.
+    """Store a job's images, then its rows and its hold in one transaction, then call workers; the job as it begins.
 
     Submissions that come while a transaction runs share the next one: an account's credits are locked once for all of
     its own, and the disk is waited for once.
@@ -142,7 +142,7 @@ def _take_together(together: Sequence[Submission], *, patient: bool) -> Sequence
         if isinstance(exc, Contended) and not patient:
             return [NotDone() for _ in together]
         return _failed(together, exc)
-    return _sharing_tickets(outcomes)
+    return _sharing_calls(outcomes)
 
 
 def _failed(together: Sequence[Submission], failure: Exception) -> Sequence[Exception]:
@@ -157,8 +157,8 @@ def _failed(together: Sequence[Submission], failure: Exception) -> Sequence[Exce
     return [NotDone() for _ in together]
 
 
-def _sharing_tickets(outcomes: Sequence[JobView | InkqueueError]) -> list[_Taken | Exception]:
-    """The first job of each model sends the tickets of all."""
+def _sharing_calls(outcomes: Sequence[JobView | InkqueueError]) -> list[_Taken | Exception]:
+    """The first job of each model calls workers for all."""
     images: Counter[str] = Counter()
     for outcome in outcomes:
         if isinstance(outcome, JobView):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from typing import Protocol
 import structlog
 from redis import Redis
 from redis.client import PubSub
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from core.redis_address import client_url, redis_client, redis_patience
@@ -22,6 +24,10 @@ IMAGES_CANCELED = "inkqueue:images-canceled"
 #: Says more than ids: see `core/live_text.py`.
 TEXT_SETTLED = "inkqueue:text-settled"
 _RECONNECT_S = 1.0
+_LOOK_S = 1.0
+#: A connection on which nothing has come for so long was lost. A sign of life is asked for, so that something comes.
+_SILENT_S = 15.0
+_SIGN_EVERY_S = 5.0
 _GOES_ON = "+"
 
 _log = structlog.get_logger(__name__)
@@ -54,13 +60,14 @@ class Listener:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening; returns when the thread has ended, within about a second."""
+        """Stop listening, if it was begun; returns when the thread has ended, within about a second."""
         self._stopped.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _listen(self) -> None:
         # A client of its own: the shared one gives up on a silent socket after a second.
-        client = Redis.from_url(client_url(settings().redis_url), socket_connect_timeout=1, health_check_interval=10)
+        client = Redis.from_url(client_url(settings().redis_url), socket_connect_timeout=1)
         away = False
         while not self._stopped.is_set():
             try:
@@ -78,11 +85,33 @@ class Listener:
         client.close()
 
     def _hear_all(self, pubsub: PubSub) -> None:
+        """Hear until told to stop.
+
+        Raises:
+            RedisError: The connection is lost, or silent though it was asked for a sign: a network may drop one of
+                which neither end is told, and Redis counts its listener still.
+        """
+        heard_at = asked_at = time.monotonic()
         while not self._stopped.is_set():
-            message = pubsub.get_message(timeout=1.0)
+            message = pubsub.get_message(timeout=_LOOK_S)
+            now = time.monotonic()
             if message is not None:
-                for word in message["data"].decode().split():
-                    self._heard(word)
+                heard_at = now
+                if message["type"] == "message":
+                    self._tell(message["data"].decode())
+            elif now - heard_at > _SILENT_S:
+                raise RedisConnectionError("a connection for notices has fallen silent")
+            elif now - asked_at > _SIGN_EVERY_S:
+                asked_at = now
+                pubsub.ping()
+
+    def _tell(self, notice: str) -> None:
+        for word in notice.split():
+            try:
+                self._heard(word)
+            except Exception:
+                # Outer edge of the thread: a word that cannot be dealt with must not make it deaf to the next.
+                _log.exception("a notice was not dealt with", channel=self._channel, word=word)
 
 
 class Wakeable(Protocol):

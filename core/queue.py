@@ -25,7 +25,7 @@ READ_TASK = "inkqueue.read"
 #: that rare.
 _VISIBILITY_TIMEOUT_S = 3600
 
-#: Redis carries only tickets: nobody waits long for it, seconds.
+#: Nobody waits long for Redis, seconds.
 _SOCKET_TIMEOUT_S = 1
 
 
@@ -72,14 +72,12 @@ def slices_of(images: int) -> int:
 def ring(model: str, *, images: int) -> None:
     """Have so many waiting images of a model read.
 
-    Workers that stand by are woken, each for a slice. Where none does, all are at work, and look again before they end;
-    a ticket is for those that are not heard of, and for what is interactive. Without Redis this does nothing, and the
-    sweeper makes up for it.
+    Workers that stand by are woken, one for each slice. Where none does, a ticket is sent: most are at work then, and
+    look again before they end, but one may not have been heard of, and what is interactive overtakes. Without Redis
+    this does nothing, and the sweeper makes up for it.
     """
-    with suppress(RedisError), redis_patience().asking():
-        if standby.wake(model, most=slices_of(images)):
-            return
-    send_tickets(model, at_most=1)
+    if not standby.wake(model, most=slices_of(images)):
+        send_tickets(model, at_most=1)
 
 
 def send_tickets(model: str, *, at_most: int) -> None:

@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from core.settings import settings
 
-#: Redis carries only tickets, notices and counts: nobody waits long for it.
+#: Redis carries nothing that is not made up for: nobody waits long for it.
 _TIMEOUT_S = 1.0
 #: After it failed to answer it is left alone for so long, so that those who come do not wait for it one by one.
 _LEFT_ALONE_S = 1.0

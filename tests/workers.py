@@ -41,7 +41,7 @@ def pumped(transcription: Transcription) -> Iterator[None]:
 
     def pump() -> None:
         while not ended.wait(0.005):
-            transcription.pump()
+            transcription.pumps.pump()
 
     thread = threading.Thread(target=pump, daemon=True)
     thread.start()

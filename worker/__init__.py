@@ -1,4 +1,4 @@
-"""The GPU door: tickets become claims, claims become batches, batches become text."""
+"""The GPU door: calls become claims, claims become batches, batches become text."""
 
 import os
 import sys

@@ -70,7 +70,6 @@ class Heartbeat:
         """
         for transcription in self._transcriptions:
             show_batcher(transcription.model, transcription.batcher)
-            transcription.stand_by()
             if self._hangs(transcription):
                 _end_process("the model has made no step for too long", model=transcription.model)
         for model in self._tickets.unheard():
@@ -84,6 +83,9 @@ class Heartbeat:
         for transcription, images in held:
             transcription.drop([image.image_id for image in images if (image.image_id, image.attempt) not in standing])
         self._give_back_strays(taken)
+        # After all that must not wait for a Redis that does not answer.
+        for transcription in self._transcriptions:
+            transcription.stand_by()
 
     def _give_back_strays(self, taken: Sequence[claims.Taken]) -> None:
         """Return what Postgres says is read here, and nobody here knows of since the beat before.

@@ -1,4 +1,4 @@
-"""The worker process, `python -m worker.main`: loads models, takes out a lease, and serves tickets until SIGTERM."""
+"""The worker process, `python -m worker.main`: loads models, takes out a lease, and reads until SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import structlog
 from celery.platforms import SecurityWarning
-from celery.signals import setup_logging, worker_shutting_down
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from kombu.entity import Queue
 
 from core import leases, notices, standby
@@ -70,20 +70,19 @@ def serve(recognizers: Mapping[str, Recognizer]) -> NoReturn:
     }
     tickets = Tickets(list(recognizers))
     heartbeat = Heartbeat(worker_id, list(transcriptions.values()), finisher, tickets)
-    listeners = [
-        notices.Listener(notices.IMAGES_CANCELED, lambda image_id: _drop(transcriptions, image_id)),
-        notices.Listener(standby.wakes_of(worker_id), lambda model: transcriptions[model].wake()),
-    ]
+    cancels = notices.Listener(notices.IMAGES_CANCELED, lambda image_id: _drop(transcriptions, image_id))
+    wakes = notices.Listener(
+        standby.wakes_of(worker_id), lambda word: transcriptions[standby.model_of(word)].pumps.wake()
+    )
     serve_metrics()
     finisher.start()
     live_texts.start()
-    heartbeat.start()
-    for listener in listeners:
-        listener.start()
     for transcription in transcriptions.values():
-        transcription.start()
+        transcription.batcher.start()
+    heartbeat.start()
+    cancels.start()
     _log.info("worker ready", worker=worker_id, models=list(recognizers))
-    status = _serve_tickets(transcriptions, tickets)
+    status = _serve(transcriptions, tickets, wakes)
     standby.stand_down(worker_id, list(recognizers))
     for transcription in transcriptions.values():
         transcription.stop(_GRACE_S)
@@ -91,8 +90,8 @@ def serve(recognizers: Mapping[str, Recognizer]) -> NoReturn:
     live_texts.close()
     heartbeat.stop()
     leases.resign(worker_id)
-    for listener in listeners:
-        listener.stop()
+    cancels.stop()
+    wakes.stop()
     decoder.close()
     _log.info("worker stopped", worker=worker_id)
     sys.exit(status)
@@ -110,7 +109,8 @@ def _load_models(names: Sequence[str]) -> Mapping[str, Recognizer]:
     return recognizers
 
 
-def _serve_tickets(transcriptions: Mapping[str, Transcription], tickets: Tickets) -> int:
+def _serve(transcriptions: Mapping[str, Transcription], tickets: Tickets, wakes: notices.Listener) -> int:
+    """Run Celery until it is told to stop; its exit status."""
     # In a container, and under an embedded Postgres, root is usual; tickets carry a name as JSON and nothing to run.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     app = celery_app()
@@ -125,8 +125,16 @@ def _serve_tickets(transcriptions: Mapping[str, Transcription], tickets: Tickets
     def stop_claiming(**_: object) -> None:
         tickets.stop()
         for transcription in transcriptions.values():
-            transcription.stop_claiming()
+            transcription.pumps.stop()
 
+    def begin(**_: object) -> None:
+        wakes.start()
+        # What waits already may have been called for long ago.
+        for transcription in transcriptions.values():
+            transcription.pumps.wake()
+
+    # Nothing is claimed before Celery has taken the signals over: what is claimed must be given back at the end.
+    worker_ready.connect(begin, weak=False)
     worker_shutting_down.connect(stop_claiming, weak=False)
     # Celery would set the level of the root logger to its own, and nothing that is told below a warning would be seen.
     setup_logging.connect(_leave_the_log_alone, weak=False)

@@ -21,7 +21,7 @@ def register_tasks(app: Celery, transcriptions: Mapping[str, Transcription], tic
     def read(model: str) -> None:
         try:
             with tickets.serving(model):
-                transcriptions[model].pump()
+                transcriptions[model].pumps.pump()
         except Unavailable as exc:
             # The ticket is spent; the sweeper sends another once the database is back.
             _log.warning("a ticket was cut short", model=model, error=exc.message)

@@ -76,37 +76,19 @@ class Transcription:
         self.batcher = self._lines.batcher
         self._images = ClaimedImages()
         self._ends = ImageEnds(model, self._images, finisher)
-        self._pumps = Pumps(model, self._read_slice, self.batcher)
-
-    def start(self) -> None:
-        """Begin to read what waits already."""
-        self.batcher.start()
-        self.wake()
-
-    def pump(self) -> None:
-        """Claim and submit images while any wait, with as many others as there may be; what a ticket starts.
-
-        Raises:
-            Unavailable: Some were given back: their files cannot be read or decoded now.
-        """
-        self._pumps.pump()
-
-    def wake(self) -> None:
-        """Pump in a thread of its own."""
-        self._pumps.wake()
+        #: Any thread has them claim.
+        self.pumps = Pumps(model, self._read_slice, self.batcher)
 
     def stand_by(self) -> None:
-        """See to it that this worker is woken when something waits, unless it would find that by itself."""
-        if self._pumps.are_idle:
-            self._stand_by()
-
-    def stop_claiming(self) -> None:
-        """Let the pumps end; what they have claimed is still read."""
-        self._pumps.stop()
+        """See to it that this worker is woken when something waits, unless others are to read it."""
+        # One without room leaves what comes to those that have some; what is claimed takes room before it is decoded.
+        coming = sum(not image.submitted for image in self._images.all())
+        if self.batcher.has_room(beside=coming) and not self.pumps.are_stopped:
+            standby.stand_by(self.worker_id, self.model)
 
     def stop(self, grace_s: float) -> None:
         """Finish what is in rows within the grace, and give everything else back to the queue."""
-        self._pumps.close()
+        self.pumps.close()
         unread = self._lines.stop(grace_s)
         for line in unread:
             self._ends.give_back(line.key)
@@ -123,11 +105,6 @@ class Transcription:
                 image.decoding.cancel()
         self._lines.cancel([image.claim.image_id for image in dropped])
 
-    def _stand_by(self, *, beside: int = 0) -> None:
-        # One without room leaves what comes to those that have some.
-        if self.batcher.has_room(beside=beside) and not self._pumps.are_stopped:
-            standby.stand_by(self.worker_id, self.model)
-
     def _read_slice(self, least: Priority) -> int:
         """Claim images and hand on their lines; how many. Fewer than a slice mean that no others wait.
 
@@ -140,7 +117,7 @@ class Transcription:
             begun = list(zip(slice_, job_files.for_each(slice_, self._decode), strict=True))
             if len(slice_) < SLICE_IMAGES and least is Priority.BULK:
                 # Now, and not when they are decoded: what comes meanwhile needs no ticket.
-                self._stand_by(beside=len(slice_))
+                self.stand_by()
             submitted = [self._submit(claim, future) for claim, future in begun if isinstance(future, Future)]
         except BaseException:
             # Whatever it was, what it left behind must not stay claimed by a worker that does nothing for it.

@@ -150,7 +150,7 @@ def test_each_beam_takes_a_row_of_the_model() -> None:
         submit_lines(caller, beams=beams)
     recognizer = FakeRecognizer(rows=8)
     with worker_of(recognizer) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(lambda: rows("SELECT DISTINCT status FROM jobs") == [("succeeded",)])
     assert sorted(recognizer.beams.values()) == [1, 5]
 
@@ -160,7 +160,7 @@ def test_a_job_with_five_beams_reads_what_transformers_reads_with_five() -> None
     pixels, expected = _line_that_beams_read_otherwise(recognizer)
     submit_lines(new_caller(), beams=5, data=LINE.read_bytes())
     with worker_of(recognizer, FakeDecoder(pixels=pixels)) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(lambda: rows("SELECT DISTINCT status FROM images") == [("succeeded",)], timeout_s=60)
     assert rows("SELECT text FROM lines") == [(expected,)]
     assert rows("SELECT balance_micro FROM accounts") == [(997_000_000,)]

@@ -46,7 +46,7 @@ def reading(caller_lines: int) -> Iterator[tuple[Transcription, threading.Event]
     submit_lines(new_caller(), caller_lines)
     with worker_of(FakeRecognizer(rows=2, on_step=lambda: _wait(may_end))) as transcription:
         try:
-            transcription.pump()
+            transcription.pumps.pump()
             wait_until(lambda: transcription.batcher.in_rows)
             yield transcription, may_end
         finally:

@@ -5,12 +5,14 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from structlog.testing import CapturingLogger
 
 from api import waiting
 from api.waiting import job_waits
 from core import claims, notices, outcomes
 from core.accounts import Caller
 from core.jobs import cancel
+from core.redis_address import redis_client
 from core.states import Status
 from tests.domain import MODEL, new_caller, read, submit_lines
 from tests.waiting import wait_until
@@ -87,3 +89,49 @@ def test_who_waits_for_a_jobs_end_looks_at_it_before_and_after_and_not_between(
         assert end.result()
     assert looks == [Status.QUEUED, Status.QUEUED, Status.RUNNING, Status.SUCCEEDED]
     assert told == [f"{job_id}+", job_id]
+
+
+def test_a_word_that_cannot_be_dealt_with_does_not_make_deaf() -> None:
+    heard: list[str] = []
+
+    def hear(word: str) -> None:
+        if word == "bad":
+            raise KeyError(word)
+        heard.append(word)
+
+    listener = notices.Listener("inkqueue:test", hear)
+    listener.start()
+    try:
+        wait_until(lambda: redis_client().pubsub_numsub("inkqueue:test")[0][1])
+        notices.notify("inkqueue:test", ["one", "bad", "two"])
+        notices.notify("inkqueue:test", ["three"])
+        wait_until(lambda: heard == ["one", "two", "three"])
+    finally:
+        listener.stop()
+
+
+def test_a_connection_that_falls_silent_is_given_up_and_one_on_which_nothing_is_said_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for bound, seconds in (("_LOOK_S", 0.02), ("_SIGN_EVERY_S", 0.05), ("_SILENT_S", 1.0), ("_RECONNECT_S", 0.02)):
+        monkeypatch.setattr(notices, bound, seconds)
+    log = CapturingLogger()
+    monkeypatch.setattr(notices, "_log", log)
+    listener = notices.Listener("inkqueue:test", lambda _: None)
+
+    def told() -> list[str]:
+        return [call.args[0] for call in log.calls if call.kwargs["channel"] == "inkqueue:test"]
+
+    def pings() -> int:
+        return int(redis_client().info("commandstats").get("cmdstat_ping", {"calls": 0})["calls"])
+
+    listener.start()
+    try:
+        wait_until(lambda: redis_client().pubsub_numsub("inkqueue:test")[0][1])
+        before = pings()
+        wait_until(lambda: pings() > before + 30)  # 1.5 s
+        assert told() == []
+        redis_client().client_pause(2000)
+        wait_until(lambda: told() == ["notices are not heard until Redis is back", "notices are heard again"])
+    finally:
+        listener.stop()

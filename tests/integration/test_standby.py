@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 import pytest
 from redis import Redis
 
-from core import leases, queue, standby
+from core import leases, notices, queue, standby
 from core.redis_address import redis_client
 from core.states import Priority
 from tests.domain import MODEL, new_caller, rows, submit_lines
@@ -87,12 +92,12 @@ def test_nobody_waits_for_a_redis_that_is_away(monkeypatch: pytest.MonkeyPatch) 
 def test_a_worker_reads_what_it_is_woken_for() -> None:
     submit_lines(new_caller(), 3)
     with worker_of(FakeRecognizer()) as transcription:
-        transcription.wake()
+        transcription.pumps.wake()
         wait_until(lambda: rows("SELECT DISTINCT status FROM images") == [("succeeded",)])
 
 
 class SlowDecoder(FakeDecoder):
-    """Decodes so many images at once, and the others when it is told to."""
+    """Decodes so many images at once, and the others when the block is left, on which it decodes all at once."""
 
     def __init__(self, at_once: int = 0) -> None:
         super().__init__()
@@ -110,35 +115,74 @@ class SlowDecoder(FakeDecoder):
             return future
 
     def decode_all(self) -> None:
+        with self._lock:
+            self._at_once = 10_000
         for future in self.held:
             future.set_result(self._pixels)
 
 
+@contextmanager
+def slowly_decoding(*, rows: int = 64, at_once: int = 0) -> Iterator[tuple[Transcription, SlowDecoder]]:
+    """A worker whose pictures are slow to come until the block is left."""
+    decoder = SlowDecoder(at_once)
+    with worker_of(FakeRecognizer(rows=rows), decoder) as transcription:
+        try:
+            yield transcription, decoder
+        finally:
+            decoder.decode_all()
+
+
+def stands_by(transcription: Transcription) -> bool:
+    key = f"inkqueue:standing-by:{transcription.model}"
+    return bool(redis_client().sismember(key, transcription.worker_id))
+
+
 def test_a_worker_stands_by_as_soon_as_nothing_else_waits() -> None:
-    caller, decoder = new_caller(), SlowDecoder()
+    caller = new_caller()
     submit_lines(caller)
-    with worker_of(FakeRecognizer(), decoder) as transcription, hearing(transcription.worker_id) as woken:
-        transcription.wake()
-        wait_until(lambda: decoder.held)
+    with slowly_decoding() as (transcription, decoder), hearing(transcription.worker_id) as woken:
+        transcription.pumps.wake()
+        wait_until(lambda: decoder.held and stands_by(transcription))
         submit_lines(caller)
         wait_until(lambda: woken == [MODEL])
-        decoder.decode_all()
 
 
 def test_a_full_pump_calls_company_and_reads_on() -> None:
     submit_lines(new_caller(), 100)
-    decoder = SlowDecoder(at_once=queue.SLICE_IMAGES)
-    with worker_of(FakeRecognizer(rows=64), decoder) as transcription:
-        transcription.wake()
+    with slowly_decoding(at_once=queue.SLICE_IMAGES) as (transcription, decoder):
+        transcription.pumps.wake()
         wait_until(lambda: len(decoder.held) == 2 * queue.SLICE_IMAGES)
-        decoder.decode_all()
+
+
+def test_what_waits_behind_slow_pictures_is_handed_on() -> None:
+    caller = new_caller()
+    with slowly_decoding() as (transcription, decoder):
+        submit_lines(caller)
+        transcription.pumps.wake()
+        wait_until(lambda: len(decoder.held) == 1)
+        submit_lines(caller)
+        transcription.pumps.wake()
+        wait_until(lambda: len(decoder.held) == 2)
+        submit_lines(caller)
+        redis_client().delete(queue.queue_name(MODEL))
+        transcription.pumps.wake()
+        wait_until(lambda: queue.waiting_tickets(MODEL) == 1)
+
+
+def test_what_is_claimed_and_not_decoded_takes_room() -> None:
+    submit_lines(new_caller(), 15)
+    with slowly_decoding(rows=4) as (transcription, decoder):
+        transcription.pumps.wake()
+        wait_until(lambda: len(decoder.held) == 15)
+        transcription.stand_by()
+        assert not stands_by(transcription)
 
 
 def test_a_worker_without_room_leaves_what_comes_to_others() -> None:
     caller, may_step = new_caller(), threading.Event()
     submit_lines(caller, 11)
     with worker_of(FakeRecognizer(rows=2, on_step=lambda: _wait(may_step))) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(lambda: not transcription.batcher.has_room())
         with hearing(transcription.worker_id):
             _heartbeat(transcription).beat()
@@ -159,44 +203,79 @@ def _heartbeat(transcription: Transcription) -> Heartbeat:
 
 def test_a_worker_stands_by_again_after_a_flush() -> None:
     with worker_of(FakeRecognizer()) as transcription, hearing(transcription.worker_id):
-        transcription.pump()
+        transcription.pumps.pump()
         redis_client().flushall()
         assert standby.wake(MODEL, most=1) == 0
         _heartbeat(transcription).beat()
         assert standby.wake(MODEL, most=1) == 1
 
 
-def test_a_worker_that_is_at_work_does_not_stand_by() -> None:
-    decoder = SlowDecoder()
-    submit_lines(new_caller(), queue.SLICE_IMAGES)
-    with worker_of(FakeRecognizer(), decoder) as transcription, hearing(transcription.worker_id):
-        transcription.wake()
-        wait_until(lambda: len(decoder.held) == queue.SLICE_IMAGES)
-        _heartbeat(transcription).beat()
-        assert standby.wake(MODEL, most=1) == 0
-        decoder.decode_all()
-
-
 def test_a_worker_that_stops_hands_on_what_it_is_woken_for() -> None:
     submit_lines(new_caller())
     redis_client().flushall()
     with worker_of(FakeRecognizer()) as transcription, hearing(transcription.worker_id):
-        transcription.stop_claiming()
-        transcription.wake()
-        assert queue.waiting_tickets(MODEL) == 1
+        transcription.pumps.stop()
+        transcription.pumps.wake()
+        wait_until(lambda: queue.waiting_tickets(MODEL) == 1)
         _heartbeat(transcription).beat()
         assert standby.wake(MODEL, most=1) == 0
     assert rows("SELECT attempt FROM images") == [(0,)]
 
 
-def test_all_that_is_interactive_overtakes_with_one_ticket() -> None:
+def test_more_that_is_interactive_than_a_slice_is_handed_on() -> None:
     caller, may_step = new_caller(), threading.Event()
     submit_lines(caller, 40, priority=Priority.BULK)
     with worker_of(FakeRecognizer(rows=8, on_step=lambda: _wait(may_step))) as transcription:
-        transcription.wake()
+        transcription.pumps.wake()
         wait_until(lambda: not transcription.batcher.has_room())
         urgent = submit_lines(caller, 20, priority=Priority.INTERACTIVE)
-        transcription.wake()
+        redis_client().delete(queue.queue_name(MODEL))
+        ticket = threading.Thread(target=transcription.pumps.pump)
+        ticket.start()
         claimed = "SELECT count(*) FROM images WHERE attempt = 1 AND job_id = :id"
-        wait_until(lambda: rows(claimed, id=urgent) == [(20,)])
+        wait_until(lambda: rows(claimed, id=urgent) == [(queue.SLICE_IMAGES,)])
+        wait_until(lambda: queue.waiting_tickets(MODEL) == 1)
         may_step.set()
+        ticket.join(20)
+
+
+def test_a_worker_that_was_filled_up_hands_on_what_it_is_woken_for() -> None:
+    caller, may_step = new_caller(), threading.Event()
+    submit_lines(caller, 40)
+    with worker_of(FakeRecognizer(rows=8, on_step=lambda: _wait(may_step))) as transcription:
+        transcription.pumps.wake()
+        wait_until(lambda: not transcription.batcher.has_room())
+        redis_client().delete(queue.queue_name(MODEL))
+        transcription.pumps.wake()
+        wait_until(lambda: queue.waiting_tickets(MODEL) == 1)
+        may_step.set()
+
+
+def test_a_model_in_a_folder_with_a_space_is_woken_by_its_name() -> None:
+    model = "/data/my models/été"
+    with standing_by(model) as woken:
+        assert standby.wake(model, most=1) == 1
+        wait_until(lambda: woken)
+    assert [standby.model_of(word) for word in woken] == [model]
+
+
+def test_a_redis_that_refuses_writes_still_carries_notices() -> None:
+    with hearing("wrk_1") as heard:
+        redis_client().config_set("min-replicas-to-write", 1)
+        try:
+            standby.stand_by("wrk_1", MODEL)
+            assert standby.wake(MODEL, most=1) == 0
+            notices.notify(standby.wakes_of("wrk_1"), ["word"])
+            wait_until(lambda: heard == ["word"])
+        finally:
+            redis_client().config_set("min-replicas-to-write", 0)
+
+
+def test_a_worker_that_ends_as_soon_as_it_has_claimed_gives_back_what_it_has() -> None:
+    submit_lines(new_caller(), 6)
+    environment = os.environ | {"PYTHONPATH": "."}
+    with subprocess.Popen([sys.executable, "-m", "tests.slow_worker"], env=environment) as process:
+        wait_until(lambda: rows("SELECT FROM images WHERE status = 'running'"), look_every_s=0.001)
+        process.terminate()
+        assert process.wait(60) == 0
+    assert set(rows("SELECT status, losses FROM images")) <= {("queued", 0), ("succeeded", 0)}

@@ -33,7 +33,7 @@ def test_a_pump_reads_all_that_waits_for_many_jobs_and_charges_each_once() -> No
     for _ in range(10):
         submit_lines(caller, 4)
     with worker_of(FakeRecognizer(rows=8)) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(all_ended)
     assert rows("SELECT DISTINCT status FROM jobs") == [("succeeded",)]
     assert rows("SELECT count(*) FROM lines WHERE text LIKE 'text of img_%'") == [(40,)]
@@ -60,7 +60,7 @@ def test_every_image_is_marked_as_started_before_the_model_gets_it(images: int) 
     submit_lines(new_caller(), images)
     recognizer = MarksSeen()
     with worker_of(recognizer) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(all_ended)
     assert recognizer.marked == [True] * images
 
@@ -82,7 +82,7 @@ def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_an_image_that_an_idle_worker_claims_alone_takes_no_trip_to_be_marked(trips: list[int]) -> None:
     submit_lines(new_caller())
     with worker_of(FakeRecognizer()) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(all_ended)
     assert trips == []
 
@@ -96,10 +96,10 @@ def test_an_image_that_is_claimed_while_others_are_here_is_not_marked_before_its
         going_on.wait(10)
 
     with worker_of(FakeRecognizer(rows=1, on_step=wait_in_step)) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(lambda: transcription.batcher.in_rows == 1)
         submit_lines(caller)
-        transcription.pump()
+        transcription.pumps.pump()
         marked = rows("SELECT started_at IS NOT NULL FROM images ORDER BY sequence")
         going_on.set()
         wait_until(all_ended)
@@ -116,7 +116,7 @@ def test_nobody_is_marked_with_a_suspect() -> None:
         marked.extend(rows("SELECT count(*) FROM images WHERE started_at IS NOT NULL")[0])
 
     with worker_of(FakeRecognizer(on_admit=count_marked)) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(all_ended)
     assert marked[0] == 1
 
@@ -124,7 +124,7 @@ def test_nobody_is_marked_with_a_suspect() -> None:
 def test_those_that_start_soon_are_marked_in_the_same_trip(trips: list[int]) -> None:
     submit_lines(new_caller(), 32)
     with worker_of(FakeRecognizer(rows=2)) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(all_ended)
     assert sum(trips) == 32
     assert len(trips) < 16
@@ -136,7 +136,7 @@ def test_lines_of_many_jobs_share_a_batch() -> None:
         submit_lines(caller)
     recognizer = FakeRecognizer(rows=8)
     with worker_of(recognizer) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(all_ended)
     assert max(map(len, recognizer.admitted)) > 1
 
@@ -146,13 +146,13 @@ def test_a_worker_without_a_model_leaves_its_jobs_and_tickets_to_one_that_has_it
     submit_lines(caller, 3)
     submit_lines(caller, 2, model="other")
     with worker_of(FakeRecognizer()) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(lambda: rows("SELECT count(*) FROM images WHERE status = 'succeeded'") == [(3,)])
     waiting = "SELECT status, attempt FROM images WHERE model = 'other'"
     assert rows(waiting) == [("queued", 0)] * 2
     assert queue.waiting_tickets("other") == 1
     with worker_of(FakeRecognizer(), model="other") as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(all_ended)
     assert rows(waiting) == [("succeeded", 1)] * 2
 
@@ -167,7 +167,7 @@ def test_one_worker_serves_several_models_each_its_own_jobs() -> None:
     recognizers = {MODEL: FakeRecognizer(), "other": FakeRecognizer()}
     with worker_of(recognizers[MODEL]) as one, worker_of(recognizers["other"], model="other") as another:
         for transcription in (one, another):
-            transcription.pump()
+            transcription.pumps.pump()
         wait_until(all_ended)
     for model, recognizer in recognizers.items():
         assert sorted(key for group in recognizer.admitted for key in group) == sorted(keys[model])
@@ -176,7 +176,7 @@ def test_one_worker_serves_several_models_each_its_own_jobs() -> None:
 def test_an_image_that_does_not_decode_fails_alone_and_free() -> None:
     submit_lines(new_caller())
     with worker_of(FakeRecognizer(), FakeDecoder(InvalidImage("truncated"))) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(all_ended)
     assert rows("SELECT status, error_code, error_message FROM images") == [("failed", "invalid_image", "truncated")]
     assert rows("SELECT balance_micro, held_micro FROM accounts") == [(1_000_000_000, 0)]
@@ -187,7 +187,7 @@ def test_images_wait_while_no_process_decodes_or_memory_is_short(outage: Excepti
     submit_lines(new_caller(), 5)
     with worker_of(FakeRecognizer(), FakeDecoder(outage)) as transcription:
         with pytest.raises(Unavailable):
-            transcription.pump()
+            transcription.pumps.pump()
         wait_until(lambda: rows("SELECT DISTINCT status FROM images") == [("queued",)])
         assert transcription.held() == []
 
@@ -214,7 +214,7 @@ def test_a_pump_ends_at_a_storage_that_cannot_be_read_and_says_so_once(monkeypat
     job_id = submit_lines(new_caller(), 20)
     with set_aside(storage_folder()), worker_of(FakeRecognizer()) as transcription:
         with pytest.raises(Unavailable):
-            transcription.pump()
+            transcription.pumps.pump()
         wait_until(lambda: rows("SELECT DISTINCT status FROM images") == [("queued",)])
     assert rows("SELECT sum(attempt) FROM images") == [(queue.SLICE_IMAGES,)]
     (warning,) = (call.kwargs for call in log.calls)
@@ -227,10 +227,10 @@ def test_an_image_that_cannot_be_read_now_waits_and_the_others_of_its_slice_do_n
     with worker_of(FakeRecognizer()) as transcription:
         with set_aside(storage_folder() / "images" / job_id / str(bad)):
             with pytest.raises(Unavailable):
-                transcription.pump()
+                transcription.pumps.pump()
             wait_until(lambda: rows("SELECT count(*) FROM images WHERE status = 'succeeded'") == [(4,)])
             wait_until(lambda: rows("SELECT status, losses FROM images WHERE position = 2") == [("queued", 0)])
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(all_ended)
     assert rows("SELECT DISTINCT status FROM images") == [("succeeded",)]
     assert_ledger_balances()
@@ -244,12 +244,12 @@ def test_an_interactive_image_that_cannot_be_read_now_ends_its_own_ticket_only()
         may_step.wait(20)
 
     with worker_of(FakeRecognizer(rows=4, on_step=step)) as transcription:
-        pump = threading.Thread(target=transcription.pump)
+        pump = threading.Thread(target=transcription.pumps.pump)
         pump.start()
         wait_until(lambda: not transcription.batcher.has_room())
         urgent = submit_lines(caller, priority=Priority.INTERACTIVE)
         with set_aside(storage_folder() / "images" / urgent), pytest.raises(Unavailable):
-            transcription.pump()
+            transcription.pumps.pump()
         wait_until(
             lambda: rows("SELECT status FROM images WHERE attempt = 1 AND job_id = :id", id=urgent) == [("queued",)]
         )
@@ -263,7 +263,7 @@ def test_a_blank_image_calls_no_model_and_costs_nothing() -> None:
     submit_lines(new_caller())
     recognizer = FakeRecognizer()
     with worker_of(recognizer, FakeDecoder(blank=True)) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(all_ended)
     assert recognizer.admitted == []
     assert rows("SELECT flags FROM lines") == [(["blank"],)]
@@ -279,10 +279,10 @@ def test_a_stop_gives_back_what_was_not_read() -> None:
         may_end.wait(20)
 
     with worker_of(FakeRecognizer(rows=2, on_step=first_step)) as transcription:
-        pump = threading.Thread(target=transcription.pump)
+        pump = threading.Thread(target=transcription.pumps.pump)
         pump.start()
         assert reading.wait(20)
-        transcription.stop_claiming()
+        transcription.pumps.stop()
         pump.join(20)
         may_end.set()
     assert rows("SELECT count(*) FROM images WHERE status = 'running'") == [(0,)]
@@ -301,7 +301,7 @@ def test_a_canceled_image_leaves_the_model_and_is_not_charged() -> None:
         may_end.wait(20)
 
     with worker_of(FakeRecognizer(rows=2, on_step=step)) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         assert reading.wait(20)
         cancel(caller, job_id)
         transcription.drop([str(image_id) for (image_id,) in rows("SELECT id FROM images")])
@@ -319,18 +319,18 @@ def test_an_interactive_line_overtakes_bulk_work() -> None:
         steps.acquire(timeout=20)
 
     with worker_of(FakeRecognizer(rows=8, on_step=step)) as transcription:
-        tickets = [threading.Thread(target=transcription.pump)]
+        tickets = [threading.Thread(target=transcription.pumps.pump)]
         tickets[0].start()
         wait_until(lambda: transcription.batcher.in_rows)
         urgent = submit_lines(caller, priority=Priority.INTERACTIVE)
-        tickets.append(threading.Thread(target=transcription.pump))
+        tickets.append(threading.Thread(target=transcription.pumps.pump))
         tickets[1].start()
         # It is claimed and decoded without a step; how long that takes is the machine's affair.
         wait_until(lambda: any(held.submitted for held in transcription._images.all() if held.claim.job_id == urgent))
         while rows("SELECT images_done FROM jobs WHERE id = :id", id=urgent) == [(0,)]:
             assert rows("SELECT images_done FROM jobs WHERE id = :id", id=bulk) < [(20,)]
             steps.release()
-        transcription.stop_claiming()
+        transcription.pumps.stop()
         steps.release(10_000)
         for ticket in tickets:
             ticket.join(20)
@@ -340,13 +340,13 @@ def test_a_ticket_too_many_makes_a_running_pump_look_again() -> None:
     caller = new_caller()
     submit_lines(caller)
     with worker_of(FakeRecognizer()) as transcription:
-        tickets = [threading.Thread(target=transcription.pump) for _ in range(6)]
+        tickets = [threading.Thread(target=transcription.pumps.pump) for _ in range(6)]
         for ticket in tickets:
             ticket.start()
         submit_lines(caller)
         for ticket in tickets:
             ticket.join(20)
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(all_ended)
 
 
@@ -357,7 +357,7 @@ def test_a_line_that_the_model_cannot_read_fails_and_the_others_do_not(unreadabl
     keys = [str(bad)]
     recognizer = FakeRecognizer(rows=4, unreadable=keys) if unreadable else FakeRecognizer(rows=4, poisonous=keys)
     with worker_of(recognizer) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(all_ended)
     assert rows("SELECT status, count(*) FROM images GROUP BY status ORDER BY 1") == [("failed", 1), ("succeeded", 3)]
     assert rows("SELECT error_code FROM images WHERE id = :id", id=bad) == [("internal",)]
@@ -375,7 +375,7 @@ def test_a_line_too_wide_for_the_model_is_one_line_and_charged_once() -> None:
     submit_lines(new_caller())
     recognizer = FakeRecognizer(rows=8)
     with worker_of(recognizer, a_wide_strip()) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(all_ended)
     assert [len(group) for group in recognizer.admitted] == [7]
     ((text, flags, box),) = rows("SELECT text, flags, bbox FROM lines")
@@ -389,7 +389,7 @@ def test_a_part_that_cannot_be_read_fails_its_image_free() -> None:
     submit_lines(new_caller(), 2)
     ((bad,),) = rows("SELECT id FROM images ORDER BY position LIMIT 1")
     with worker_of(FakeRecognizer(rows=16, unreadable=[f"{bad}/0"]), a_wide_strip()) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         wait_until(all_ended)
         assert transcription.held() == []
     assert rows("SELECT status FROM images ORDER BY position") == [("failed",), ("succeeded",)]
@@ -406,7 +406,7 @@ def test_a_stop_gives_back_a_long_line_of_which_parts_were_read() -> None:
         may_end.wait(20)
 
     with worker_of(FakeRecognizer(rows=4, on_step=step), a_wide_strip()) as transcription:
-        transcription.pump()
+        transcription.pumps.pump()
         assert reading.wait(20)
         may_end.set()
         transcription.stop(grace_s=5)
