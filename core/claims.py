@@ -212,12 +212,13 @@ def _claim(worker_id: str, model: str, *, most: int, least: Priority, free_rows:
             connection,
             [job_events.Happened.to_job(job_id, version, status=Status.RUNNING) for job_id, version in started.items()],
         )
-        webhooks.announce(connection, started)
+        webhooks_due = webhooks.announce(connection, started)
         starts = sum(row.beams for row in candidates) <= free_rows and not any(row.losses for row in candidates)
         taken = connection.execute(
             _TAKE, {"worker": worker_id, "images": [row.id for row in candidates], "starts": starts}
         ).all()
-    notices.notify(notices.JOB_CHANGED, [notices.going_on(job_id) for job_id in started])
+    words = [notices.going_on(job_id) for job_id in started]
+    notices.tell(notices.Changes(words=words, webhooks=webhooks_due))
     return len(candidates), [_claim_of(row) for row in sorted(taken, key=lambda row: (row.priority, row.sequence))]
 
 

@@ -13,6 +13,7 @@ from core.accounts import Caller
 from core.database import transaction
 from core.errors import AlreadyFinished, Gone, NotFound, Unavailable
 from core.job_tables import ImageRow, JobRow
+from core.notices import Changes
 from core.states import Status
 
 
@@ -29,7 +30,7 @@ def cancel(caller: Caller, job_id: str) -> None:
             raise AlreadyFinished(f"the job has already ended: {status}")
         image_ids = end_unfinished(connection, caller.account_id, job_id, status=Status.CANCELED)
     notices.notify(notices.IMAGES_CANCELED, image_ids)
-    notices.notify(notices.JOB_CHANGED, [job_id])
+    notices.tell(Changes(words=[job_id]))
 
 
 def delete_job(caller: Caller, job_id: str) -> None:
@@ -45,7 +46,7 @@ def delete_job(caller: Caller, job_id: str) -> None:
             canceled = end_unfinished(connection, caller.account_id, job_id, status=Status.CANCELED)
         delete_content(connection, job_id)
     notices.notify(notices.IMAGES_CANCELED, canceled)
-    notices.notify(notices.JOB_CHANGED, [job_id])
+    notices.tell(Changes(words=[job_id]))
     # Where the storage is away just now, the cleaner removes the files later.
     with suppress(Unavailable):
         job_files.purge([job_id])

@@ -14,6 +14,7 @@ from core.database import transaction
 from core.errors import InkqueueError, InsufficientCredits, KeyBudgetExceeded
 from core.job_tables import ImageRow, JobRow
 from core.locks import LockedJob, lock_jobs
+from core.notices import Changes
 from core.outcomes import Outcome, finish_in
 from core.states import Status
 from core.transcript import BoundingBox
@@ -48,11 +49,11 @@ def lay_out(claim: Claim, lines: Sequence[BoundingBox]) -> tuple[BoundingBox, ..
                 _move_hold(connection, claim, job, job.line_price_micro * len(lines) - image.held_micro)
             _write(connection, claim, lines)
         except (InsufficientCredits, KeyBudgetExceeded) as error:
-            changed = finish_in(connection, [_failure(claim, error)])
+            changes = finish_in(connection, [_failure(claim, error)])
         else:
-            changed = []
-    notices.notify(notices.JOB_CHANGED, changed)
-    return None if changed else tuple(lines)
+            changes = Changes()
+    notices.tell(changes)
+    return None if changes.words else tuple(lines)
 
 
 def _standing(connection: Connection, claim: Claim) -> Row[Any] | None:

@@ -16,6 +16,7 @@ from core.errors import WorkerLost
 from core.ids import new_id
 from core.job_tables import ImageRow
 from core.locks import lock_jobs
+from core.notices import Changes
 from core.outcomes import Outcome, finish_in
 from core.settings import settings
 from core.states import Status
@@ -87,11 +88,11 @@ def is_swept(connection: Connection) -> bool:
     return bool(connection.execute(recent).scalar_one_or_none())
 
 
-def expire_dead(connection: Connection) -> list[str]:
-    """End the leases of silent workers and give their images back; what is to be told of their jobs, in words."""
+def expire_dead(connection: Connection) -> Changes:
+    """End the leases of silent workers and give their images back; what is to be told of their jobs."""
     dead = [*_expired(connection), *_vanished(connection)]
     if not dead:
-        return []
+        return Changes()
     held = select(ImageRow.job_id).where(ImageRow.worker_id.in_(dead), ImageRow.status == Status.RUNNING)
     lock_jobs(connection, set(connection.execute(held).scalars()))
     connection.execute(
@@ -104,7 +105,7 @@ def expire_dead(connection: Connection) -> list[str]:
             ImageRow.worker_id.in_(dead), ImageRow.status == Status.RUNNING, ImageRow.losses >= MAX_LOSSES
         )
     ).all()
-    changed = finish_in(
+    changes = finish_in(
         connection,
         [Outcome(image_id=row.id, job_id=row.job_id, attempt=row.attempt, error=WorkerLost()) for row in given_up],
     )
@@ -114,7 +115,7 @@ def expire_dead(connection: Connection) -> list[str]:
         .values(status=Status.QUEUED, worker_id=None, started_at=None)
     )
     connection.execute(delete(WorkerRow).where(WorkerRow.id.in_(dead)))
-    return changed
+    return changes
 
 
 def _expired(connection: Connection) -> Sequence[str]:

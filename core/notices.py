@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -20,6 +21,8 @@ from core.settings import settings
 
 #: Its words are jobs' ids, or what `going_on` makes of them.
 JOB_CHANGED = "inkqueue:job-changed"
+#: Its words say no more than that a courier may have something to send.
+WEBHOOKS_DUE = "inkqueue:webhooks-due"
 IMAGES_CANCELED = "inkqueue:images-canceled"
 #: Says more than ids: see `core/live_text.py`.
 TEXT_SETTLED = "inkqueue:text-settled"
@@ -39,6 +42,22 @@ def notify(channel: str, words: Collection[str]) -> None:
         return
     with suppress(RedisError), redis_patience().asking():
         redis_client().publish(channel, " ".join(words))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What is to be told of jobs once the transaction that changed them is over."""
+
+    words: Sequence[str] = ()
+    #: Whether webhooks tell of any of it.
+    webhooks: bool = True
+
+
+def tell(changes: Changes) -> None:
+    """Tell all who wait for jobs, and couriers if there is something to send; without Redis this does nothing."""
+    notify(JOB_CHANGED, changes.words)
+    if changes.words and changes.webhooks:
+        notify(WEBHOOKS_DUE, ["due"])
 
 
 def going_on(job_id: str) -> str:

@@ -16,6 +16,7 @@ from core.errors import InkqueueError
 from core.job_events import EventKind, Happened
 from core.job_tables import ImageRow
 from core.locks import LockedJob, lock_jobs
+from core.notices import Changes
 from core.origin import Origin
 from core.states import Status, ended_as
 from core.transcript import Flag, Line
@@ -94,25 +95,27 @@ class Outcome:
 def finish(outcomes: Sequence[Outcome]) -> None:
     """Write how images ended; an outcome whose attempt no longer stands changes nothing."""
     with transaction() as connection:
-        changed = finish_in(connection, outcomes)
-    notices.notify(notices.JOB_CHANGED, changed)
+        changes = finish_in(connection, outcomes)
+    notices.tell(changes)
 
 
-def finish_in(connection: Connection, outcomes: Sequence[Outcome]) -> list[str]:
-    """Do what `finish` does inside a transaction of the caller's; what is to be told of the jobs, in words."""
+def finish_in(connection: Connection, outcomes: Sequence[Outcome]) -> Changes:
+    """Do what `finish` does inside a transaction of the caller's; what is to be told of the jobs."""
     jobs = lock_jobs(connection, {outcome.job_id for outcome in outcomes})
     held = _end_images(connection, outcomes)
     accepted = [outcome for outcome in outcomes if outcome.image_id in held]
     if not accepted:
-        return []
+        return Changes()
     _insert_lines(connection, accepted)
     entries = [
         entry for outcome in accepted for entry in _entries(outcome, jobs[outcome.job_id], held[outcome.image_id])
     ]
     ended = _count(connection, accepted, entries)
+    webhooks_due = webhooks.announce(connection, ended)
     credits.post(connection, entries)
     changed = {outcome.job_id for outcome in accepted}
-    return [job_id if job_id in ended else notices.going_on(job_id) for job_id in changed]
+    words = [job_id if job_id in ended else notices.going_on(job_id) for job_id in changed]
+    return Changes(words=words, webhooks=webhooks_due)
 
 
 def _end_images(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, int]:
@@ -201,7 +204,6 @@ def _count(connection: Connection, outcomes: Sequence[Outcome], entries: Sequenc
             _END_JOBS, {"jobs": [end.job_id for end in ends], "statuses": [str(end.status) for end in ends]}
         )
     job_events.record(connection, [*events, *ends])
-    webhooks.announce(connection, [end.job_id for end in ends])
     return {end.job_id for end in ends}
 
 

@@ -71,10 +71,10 @@ class JobWebhook:
     include_text: bool = False
 
 
-def announce(connection: Connection, job_ids: Collection[str]) -> None:
-    """Write a delivery of the present state of these locked jobs for each receiver that wants to hear of it."""
+def announce(connection: Connection, job_ids: Collection[str]) -> bool:
+    """Write a delivery of the present state of these locked jobs for each receiver that wants it; whether any does."""
     if not job_ids:
-        return
+        return False
     rows = connection.execute(_RECEIVERS, {"jobs": list(job_ids)}).all()
     by_job: dict[str, list[Row[Any]]] = {}
     for row in rows:
@@ -85,6 +85,7 @@ def announce(connection: Connection, job_ids: Collection[str]) -> None:
     ]
     if deliveries:
         connection.execute(insert(WebhookDeliveryRow), deliveries)
+    return bool(deliveries)
 
 
 def announce_batch(connection: Connection, batch_id: str) -> None:

@@ -92,7 +92,7 @@ def _does_something(duty: Callable[[], bool]) -> bool:
 def _delete_old_jobs() -> bool:
     with transaction() as connection:
         deleted = retention.delete_kept_too_long(connection)
-    notices.notify(notices.JOB_CHANGED, deleted)
+    notices.tell(notices.Changes(words=deleted, webhooks=False))
     return bool(deleted)
 
 

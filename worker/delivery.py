@@ -11,7 +11,7 @@ from prometheus_client import Counter, Histogram
 
 from core.delivery_claims import AttemptResult, ClaimedDelivery, claim_deliveries, report
 from core.errors import Unavailable
-from core.notices import JOB_CHANGED, Listener
+from core.notices import WEBHOOKS_DUE, Listener
 from core.tracing import span
 from worker.webhook_request import WebhookSender
 
@@ -48,7 +48,7 @@ class Deliverer:
         self._under_way: dict[str, ClaimedDelivery] = {}
         #: Receivers whose last attempt failed; in the order in which that became known.
         self._troubled: dict[str, None] = {}
-        self._listener = Listener(JOB_CHANGED, lambda _: self._due.set())
+        self._listener = Listener(WEBHOOKS_DUE, lambda _: self._due.set())
         self._thread = threading.Thread(target=self._run, name="deliveries", daemon=True)
 
     def start(self) -> None:

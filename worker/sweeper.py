@@ -45,10 +45,10 @@ class Sweeper:
             if not _alone(connection):
                 return
             leases.note_sweep(connection)
-            changed = leases.expire_dead(connection)
+            changes = leases.expire_dead(connection)
             waiting = waiting_images(connection, most=queue.SLICE_IMAGES * queue.MAX_CALLED)
             workers = leases.workers_by_model(connection) if waiting else {}
-        notices.notify(notices.JOB_CHANGED, changed)
+        notices.tell(changes)
         _expire_jobs()
         for model, images in waiting.items():
             # One for each worker at most, which calls company itself: those that are at work tell others off.
@@ -63,7 +63,7 @@ def _expire_jobs() -> None:
     # What dead workers' images cost has locked accounts already, and here they are locked from the first on again.
     with transaction() as connection:
         expired = deadlines.expire_due(connection)
-    notices.notify(notices.JOB_CHANGED, expired)
+    notices.tell(notices.Changes(words=expired))
 
 
 def _settle_grants() -> None:

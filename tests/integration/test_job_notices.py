@@ -14,6 +14,8 @@ from core.accounts import Caller
 from core.jobs import cancel
 from core.redis_address import redis_client
 from core.states import Status
+from core.webhook_events import EventType
+from core.webhooks import JobWebhook
 from tests.domain import MODEL, new_caller, read, submit_lines
 from tests.waiting import wait_until
 
@@ -31,6 +33,23 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(notices, "notify", note)
     return words
+
+
+@pytest.mark.usefixtures("webhooks_to_here")
+def test_couriers_are_told_where_there_is_a_webhook_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(notices, "notify", lambda channel, words: told.extend([channel] if words else []))
+    caller = new_caller()
+    submit_lines(caller)
+    outcomes.finish([read(found) for found in claims.claim("wrk_1", MODEL, most=1)])
+    assert told == [notices.JOB_CHANGED] * 2
+    told.clear()
+    started = JobWebhook(url="https://example.org/hook", events=(EventType.STARTED, EventType.COMPLETED))
+    submit_lines(caller, webhook=started)
+    (found,) = claims.claim("wrk_1", MODEL, most=1)
+    assert told == [notices.JOB_CHANGED, notices.WEBHOOKS_DUE]
+    outcomes.finish([read(found)])
+    assert told == [notices.JOB_CHANGED, notices.WEBHOOKS_DUE] * 2
 
 
 def hear_notices() -> None:
