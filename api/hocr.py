@@ -30,7 +30,7 @@ def hocr_of(images: Sequence[TranscribedImage]) -> bytes:
     body = add(root, "body")
     for image in images:
         _add_page(body, image)
-    return document_of(root)
+    return document_of(root, html=True)
 
 
 def _add_page(body: Element, image: TranscribedImage) -> None:
@@ -55,7 +55,7 @@ def _add_page(body: Element, image: TranscribedImage) -> None:
 def _words(line: Line) -> Iterator[tuple[BoundingBox, float | None, str]]:
     """The boxes of a line's words, side by side with room for a space, their confidences and texts."""
     words = words_of(line)
-    letters = sum(len(word.text) + 1 for word in words) - 1
+    letters = max(1, sum(len(word.text) + 1 for word in words) - 1)
     width, began = line.bbox.xmax - line.bbox.xmin, 0
     for word in words:
         ended = began + len(word.text)

@@ -26,7 +26,7 @@ from core import intake, jobs
 from core.database import looking, transaction
 from core.idempotency import Earlier, Once
 from core.job_lists import JobFilter, list_jobs
-from core.job_views import JobView, image_page, job_view
+from core.job_views import JobView, image_page, job_reading, job_view
 from core.new_jobs import MAX_IMAGES, NewJob
 from core.quotes import quote
 from core.receipts import receipt
@@ -177,8 +177,8 @@ def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
     `txt` has a row a line, `json` every image with its lines, `tsv` a table of the lines, `hocr` a page for each image.
     `alto` (ALTO 4) and `page` (PAGE-XML 2019) are a document for each image: of several, in a zip archive.
     """
-    with transaction() as connection:
-        job = job_view(connection, caller(), path.job_id)
+    with looking() as connection:
+        job = job_reading(connection, caller(), path.job_id)
         images = image_page(connection, caller(), path.job_id, after=-1, most=MAX_IMAGES)
     return transcript_forms.transcript_in(query.format, job, images)
 

@@ -58,6 +58,6 @@ class TranscribedImage:
 
 def words_of(line: Line) -> Sequence[Word]:
     """The words of a line; where they are not told apart, all of it is one, and where nothing was read, none."""
-    if line.words or not line.text:
+    if line.words or not line.text.strip():
         return line.words
     return (Word(text=line.text, confidence=line.confidence),)

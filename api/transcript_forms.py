@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import assert_never
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -19,7 +18,7 @@ from api.schemas import ImageBody, ImageListBody
 from api.transcribed import TranscribedImage
 from api.transcript_table import table_of
 from core.image_views import ImageView
-from core.job_views import JobView
+from core.job_views import JobReading
 from core.transcript import whole_text
 
 _TEXT = {"schema": {"type": "string"}}
@@ -33,17 +32,21 @@ CONTENT = {
     "application/xml": _BYTES,
     "application/zip": _BYTES,
 }
-_MAX_NAME = 100
+#: File systems take names of 255 bytes.
+_MAX_NAME_BYTES = 200
+_FOLDERS = re.compile(r"^.*[/\\]", re.DOTALL)
+_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
+_UNSAFE = re.compile(r'[\s\x00-\x1f\x7f:*?"<>|]+')
 
 
-def transcript_in(form: TranscriptForm, job: JobView, images: Sequence[ImageView]) -> Response:
+def transcript_in(form: TranscriptForm, job: JobReading, images: Sequence[ImageView]) -> Response:
     """What was read so far in all images of a job."""
     if form == "txt":
         return Response(whole_text([image.text for image in images]) + "\n", mimetype="text/plain")
     if form == "json":
         body = ImageListBody(data=[ImageBody.of(image) for image in images], has_more=False, next_cursor=None)
         return Response(body.model_dump_json(), mimetype="application/json")
-    transcribed = [TranscribedImage.of(image, model=job.model, read_at=job.finished_at) for image in images]
+    transcribed = [TranscribedImage.of(image, model=job.model, read_at=job.ended_at) for image in images]
     if form == "hocr":
         return Response(hocr_of(transcribed), mimetype="text/html")
     if form == "tsv":
@@ -75,5 +78,6 @@ def zipped(images: Sequence[TranscribedImage], documents: Sequence[bytes]) -> by
 
 def file_name_of(image: TranscribedImage) -> str:
     """What its document is called in an archive: in order, each something else, and nothing that leads elsewhere."""
-    stem = re.sub(r"[^\w.-]+", "_", PurePosixPath(image.name).stem)
-    return f"{image.number:04}-{stem[:_MAX_NAME]}.xml"
+    stem = _SUFFIX.sub("", _FOLDERS.sub("", image.name))
+    safe = _UNSAFE.sub("_", stem).encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
+    return f"{image.number:04}-{safe}.xml"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from api.transcribed import TranscribedImage
 
+#: What divides cells or rows, and what some take for it.
+_DIVIDES = re.compile("[\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _COLUMNS = ("image", "name", "line", "left", "top", "width", "height", "confidence", "flags", "text")
 
 
@@ -24,4 +27,4 @@ def _rows(images: Sequence[TranscribedImage]) -> Iterator[Sequence[object]]:
 
 
 def _cell(value: object) -> str:
-    return " ".join(str(value).split())
+    return _DIVIDES.sub(" ", str(value))

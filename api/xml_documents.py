@@ -28,10 +28,10 @@ def add(parent: Element, name: str, attributes: Mapping[str, object] | None = No
     return child
 
 
-def document_of(root: Element) -> bytes:
-    """The whole document as UTF-8."""
+def document_of(root: Element, *, html: bool = False) -> bytes:
+    """The whole document as UTF-8; with `html` also for those who read it as HTML, to which `<div/>` opens a div."""
     indent(root)
-    text: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
+    text: bytes = tostring(root, encoding="utf-8", xml_declaration=True, short_empty_elements=not html)
     return text + b"\n"
 
 

@@ -136,25 +136,29 @@ class Credit:
         return self.balance_micro - self.held_micro
 
 
-def post(connection: Connection, entries: Sequence[Entry]) -> None:
+def post(connection: Connection, entries: Sequence[Entry]) -> bool:
     """Write entries and move the accounts' totals and grants by them; the accounts are locked from here to the commit.
 
     The caller's transaction does this last, since the account comes last in the order of locks.
+
+    Returns:
+        Whether a webhook is to warn of credits that have become few.
     """
     if not entries:
-        return
+        return False
     ledger_ids = _write(connection, entries)
     balance: dict[str, int] = defaultdict(int)
     held: dict[str, int] = defaultdict(int)
     for entry in entries:
         balance[entry.account_id] += entry.balance_change_micro
         held[entry.account_id] += entry.held_change_micro
-    _move_accounts(connection, balance_micro=balance, held_micro=held)
+    warned = _move_accounts(connection, balance_micro=balance, held_micro=held)
     key_totals.move(connection, _key_changes(entries))
     _move_grants(connection, entries, ledger_ids)
+    return warned
 
 
-def _move_accounts(connection: Connection, *, balance_micro: Mapping[str, int], held_micro: Mapping[str, int]) -> None:
+def _move_accounts(connection: Connection, *, balance_micro: Mapping[str, int], held_micro: Mapping[str, int]) -> bool:
     accounts = list(balance_micro)
     moved = connection.execute(
         _MOVE_TOTALS,
@@ -164,7 +168,7 @@ def _move_accounts(connection: Connection, *, balance_micro: Mapping[str, int], 
             "held": [held_micro[account_id] for account_id in accounts],
         },
     )
-    for row in moved.all():
+    warned = [
         low_credits.tell(
             connection,
             low_credits.Moved(
@@ -175,6 +179,9 @@ def _move_accounts(connection: Connection, *, balance_micro: Mapping[str, int], 
                 own_threshold_micro=row.low_credits_micro,
             ),
         )
+        for row in moved.all()
+    ]
+    return any(warned)
 
 
 def _key_changes(entries: Sequence[Entry]) -> dict[str, key_totals.Change]:

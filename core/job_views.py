@@ -57,6 +57,16 @@ class JobView:
     deadline_at: datetime | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobReading:
+    """What a transcript says of its job."""
+
+    id: str
+    model: str
+    #: None while it goes on.
+    ended_at: datetime | None
+
+
 def job_version(connection: Connection, caller: Caller, job_id: str) -> tuple[int, Status]:
     """The version and state of a job, cheaply, for those who wait for a change.
 
@@ -105,6 +115,17 @@ def job_row(connection: Connection, caller: Caller, job_id: str) -> Row[Any]:
         Gone: It was deleted.
     """
     return _existing(connection, _JOB, caller, job_id)
+
+
+def job_reading(connection: Connection, caller: Caller, job_id: str) -> JobReading:
+    """What reads a job of the caller's, and until when.
+
+    Raises:
+        NotFound: The account has no such job.
+        Gone: It was deleted.
+    """
+    row = job_row(connection, caller, job_id)
+    return JobReading(id=row.id, model=row.model, ended_at=row.finished_at)
 
 
 def _existing(connection: Connection, query: Executable, caller: Caller, job_id: str) -> Row[Any]:

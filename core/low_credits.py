@@ -43,10 +43,10 @@ class Moved:
         return self.balance_micro < self.threshold_micro <= self.balance_before_micro
 
 
-def tell(connection: Connection, moved: Moved) -> None:
-    """Write a delivery for each endpoint of the account that wants to hear of it, if its credits have become low."""
+def tell(connection: Connection, moved: Moved) -> bool:
+    """Write a delivery for each endpoint that wants it, if an account's credits have become low; whether any does."""
     if not moved.has_become_low:
-        return
+        return False
     endpoints = connection.execute(
         select(WebhookEndpointRow.id, WebhookEndpointRow.url).where(
             WebhookEndpointRow.account_id == moved.account_id,
@@ -67,6 +67,7 @@ def tell(connection: Connection, moved: Moved) -> None:
     ]
     if deliveries:
         connection.execute(insert(WebhookDeliveryRow), deliveries)
+    return bool(deliveries)
 
 
 def _data(moved: Moved) -> dict[str, object]:

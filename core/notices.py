@@ -28,9 +28,11 @@ IMAGES_CANCELED = "inkqueue:images-canceled"
 TEXT_SETTLED = "inkqueue:text-settled"
 _RECONNECT_S = 1.0
 _LOOK_S = 1.0
-#: A connection on which nothing has come for so long was lost. A sign of life is asked for, so that something comes.
-_SILENT_S = 15.0
-_SIGN_EVERY_S = 5.0
+#: After so long without a word a connection is asked for a sign of life; one that gives none for so long was lost.
+_SIGN_AFTER_S = 5.0
+_SILENT_S = 10.0
+#: For what must come at once, such as the greeting.
+_TIMEOUT_S = 5.0
 _GOES_ON = "+"
 
 _log = structlog.get_logger(__name__)
@@ -79,14 +81,14 @@ class Listener:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening, if it was begun; returns when the thread has ended, within about a second."""
+        """Stop listening, if it was begun; returns when the thread has ended, within seconds."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _listen(self) -> None:
         # A client of its own: the shared one gives up on a silent socket after a second.
-        client = Redis.from_url(client_url(settings().redis_url), socket_connect_timeout=1)
+        client = Redis.from_url(client_url(settings().redis_url), socket_connect_timeout=1, socket_timeout=_TIMEOUT_S)
         away = False
         while not self._stopped.is_set():
             try:
@@ -110,17 +112,18 @@ class Listener:
             RedisError: The connection is lost, or silent though it was asked for a sign: a network may drop one of
                 which neither end is told, and Redis counts its listener still.
         """
-        heard_at = asked_at = time.monotonic()
+        heard_at = time.monotonic()
+        asked_at: float | None = None
         while not self._stopped.is_set():
             message = pubsub.get_message(timeout=_LOOK_S)
             now = time.monotonic()
             if message is not None:
-                heard_at = now
+                heard_at, asked_at = now, None
                 if message["type"] == "message":
                     self._tell(message["data"].decode())
-            elif now - heard_at > _SILENT_S:
+            elif asked_at is not None and now - asked_at > _SILENT_S:
                 raise RedisConnectionError("a connection for notices has fallen silent")
-            elif now - asked_at > _SIGN_EVERY_S:
+            elif asked_at is None and now - heard_at > _SIGN_AFTER_S:
                 asked_at = now
                 pubsub.ping()
 

@@ -112,7 +112,7 @@ def finish_in(connection: Connection, outcomes: Sequence[Outcome]) -> Changes:
     ]
     ended = _count(connection, accepted, entries)
     webhooks_due = webhooks.announce(connection, ended)
-    credits.post(connection, entries)
+    webhooks_due |= credits.post(connection, entries)
     changed = {outcome.job_id for outcome in accepted}
     words = [job_id if job_id in ended else notices.going_on(job_id) for job_id in changed]
     return Changes(words=words, webhooks=webhooks_due)

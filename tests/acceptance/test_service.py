@@ -87,7 +87,7 @@ def test_an_interactive_line_is_back_before_twenty_of_a_bulk_job(service: Servic
 
 
 def test_a_worker_with_nothing_to_do_is_woken_without_tickets_and_stands_down_at_its_end(service: Service) -> None:
-    jobs = 6
+    jobs = 10
     with service.redis() as redis:
 
         def standing_by() -> set[bytes]:
@@ -102,7 +102,7 @@ def test_a_worker_with_nothing_to_do_is_woken_without_tickets_and_stands_down_at
             wait_until(standing_by)
             service.ended(service.submit(LINE, model="trocr-tiny"))
         # A round of the courier sends one where it meets an image that waits to be claimed at that moment.
-        assert tickets() - sent < jobs / 2
+        assert tickets() - sent < jobs * 0.8
         worker = min(service.children("worker.main"))  # the first process, which the others are started by
         os.kill(worker, signal.SIGTERM)
         wait_until(lambda: worker not in service.children("worker.main"))

@@ -132,7 +132,7 @@ def test_a_word_that_cannot_be_dealt_with_does_not_make_deaf() -> None:
 def test_a_connection_that_falls_silent_is_given_up_and_one_on_which_nothing_is_said_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for bound, seconds in (("_LOOK_S", 0.02), ("_SIGN_EVERY_S", 0.05), ("_SILENT_S", 1.0), ("_RECONNECT_S", 0.02)):
+    for bound, seconds in (("_LOOK_S", 0.02), ("_SIGN_AFTER_S", 0.05), ("_SILENT_S", 1.0), ("_RECONNECT_S", 0.02)):
         monkeypatch.setattr(notices, bound, seconds)
     log = CapturingLogger()
     monkeypatch.setattr(notices, "_log", log)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from core import claims, credits, low_credits, outcomes
+from core import claims, credits, low_credits, notices, outcomes
 from core.accounts import Caller
 from core.amounts import CREDIT_MICRO
 from core.credits import Entry, EntryKind
@@ -56,6 +56,15 @@ def test_it_is_told_when_the_balance_has_fallen_below_the_threshold_and_not_befo
     assert told() == []
     spend(caller, 1)
     assert told() == [19]
+
+
+def test_couriers_are_told_at_once(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    channels: list[str] = []
+    monkeypatch.setattr(notices, "notify", lambda channel, words: channels.extend([channel] if words else []))
+    spend(caller, 20)
+    assert notices.WEBHOOKS_DUE not in channels
+    spend(caller, 1)
+    assert notices.WEBHOOKS_DUE in channels
 
 
 def test_what_falls_further_is_not_told_again(caller: Caller) -> None:

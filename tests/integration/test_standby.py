@@ -275,7 +275,7 @@ def test_a_worker_that_ends_as_soon_as_it_has_claimed_gives_back_what_it_has() -
     submit_lines(new_caller(), 6)
     environment = os.environ | {"PYTHONPATH": "."}
     with subprocess.Popen([sys.executable, "-m", "tests.slow_worker"], env=environment) as process:
-        wait_until(lambda: rows("SELECT FROM images WHERE status = 'running'"), look_every_s=0.001)
+        wait_until(lambda: rows("SELECT FROM images WHERE status = 'running'"), timeout_s=60, look_every_s=0.001)
         process.terminate()
         assert process.wait(60) == 0
     assert set(rows("SELECT status, losses FROM images")) <= {("queued", 0), ("succeeded", 0)}

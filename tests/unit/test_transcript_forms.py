@@ -162,6 +162,11 @@ def test_hocr_holds_a_page_for_each_image_and_the_words_at_their_places() -> Non
     assert {word.get("title", "").rpartition("; ")[2] for word in words} == {"x_wconf 88"}
 
 
+def test_hocr_is_the_same_to_those_who_read_it_as_html() -> None:
+    # To them, an element that ends where it begins is open.
+    assert b"/>" not in hocr_of([image_of(), image_of(line_of(""), number=1)])
+
+
 def test_what_looks_like_html_is_text() -> None:
     document = etree.fromstring(hocr_of([image_of(line_of("<script>alert(1)</script>"), name="<img>")]))
     assert not found(document, "script")
@@ -191,6 +196,10 @@ def test_a_table_has_a_row_for_each_line() -> None:
     ]
 
 
+def test_a_table_leaves_spaces_as_they_are() -> None:
+    assert rows_of(table_of([image_of(line_of("a\u00a0b  c"))]))[0]["text"] == "a\u00a0b  c"
+
+
 @given(text=TEXTS, name=TEXTS)
 def test_a_row_of_a_table_stays_a_row(text: str, name: str) -> None:
     header, row, end = table_of([image_of(line_of(text), name=name)]).split("\n")
@@ -214,6 +223,25 @@ def test_an_archive_holds_a_document_for_each_image_also_under_the_same_name() -
             "0001-letter.xml": b"b",
             "0002-été_2.xml": b"c",
         }
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("v1.2 letter", "0000-v1.2_letter.xml"),
+        ("p.1", "0000-p.1.xml"),
+        ("e\u0301te\u0301.png", "0000-e\u0301te\u0301.xml"),
+        ("हिन्दी.jpg", "0000-हिन्दी.xml"),
+        ("a/b\\c.tiff", "0000-c.xml"),
+        ("", "0000-.xml"),
+    ],
+)
+def test_a_file_of_an_archive_is_called_as_its_picture(name: str, written: str) -> None:
+    assert file_name_of(image_of(name=name)) == written
+
+
+def test_a_file_of_an_archive_has_a_name_that_every_file_system_takes() -> None:
+    assert len(file_name_of(image_of(name="字" * 256)).encode()) <= 255
 
 
 def test_a_blank_line_is_none_and_an_image_without_a_name_is_called_by_its_id() -> None:
