@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
 
+from core import notices
 from core.ids import new_id
 from core.notices import Listener
 from core.redis_address import redis_client
@@ -16,7 +18,8 @@ from tests.waiting import wait_until
 def hearing(*worker_ids: str) -> Iterator[list[str]]:
     """The models that any of these workers is woken for, while the block lasts."""
     woken: list[str] = []
-    with ExitStack() as stack:
+    # A listener ends at its next look.
+    with patch.object(notices, "_LOOK_S", 0.02), ExitStack() as stack:
         for worker_id in worker_ids:
             listener = Listener(wakes_of(worker_id), woken.append)
             listener.start()
