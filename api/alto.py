@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element
 
-from api.transcribed import TranscribedImage, words_of
+from api.transcribed import TranscribedImage, words_of, written
 from api.xml_documents import add, document_of, root_of
 from core.transcript import BoundingBox, Line, Word
 
@@ -45,8 +45,8 @@ def _add_line(block: Element, line: Line) -> None:
     for number, word in enumerate(words_of(line) or [Word(text="", confidence=line.confidence)]):
         if number:
             add(element, "SP")
-        confidence = None if word.confidence is None else f"{word.confidence:.4f}"
-        add(element, "String", {"ID": f"line_{line.index}_word_{number}", "CONTENT": word.text, "WC": confidence})
+        word_id = f"line_{line.index}_word_{number}"
+        add(element, "String", {"ID": word_id, "CONTENT": word.text, "WC": written(word.confidence)})
 
 
 def _place(box: BoundingBox) -> dict[str, object]:

@@ -25,9 +25,10 @@ from api.waiting import job_waits
 from core import intake, jobs
 from core.database import looking, transaction
 from core.idempotency import Earlier, Once
+from core.image_views import image_views
 from core.job_lists import JobFilter, list_jobs
 from core.job_views import JobView, image_page, job_reading, job_view
-from core.new_jobs import MAX_IMAGES, NewJob
+from core.new_jobs import NewJob
 from core.quotes import quote
 from core.receipts import receipt
 from core.retries import retry_of
@@ -179,7 +180,7 @@ def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
     """
     with looking() as connection:
         job = job_reading(connection, caller(), path.job_id)
-        images = image_page(connection, caller(), path.job_id, after=-1, most=MAX_IMAGES)
+        images = image_views(connection, job.id)
     return transcript_forms.transcript_in(query.format, job, images)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from xml.etree.ElementTree import Element
 
-from api.transcribed import TranscribedImage
+from api.transcribed import TranscribedImage, written
 from api.xml_documents import add, document_of, root_of
 from core.transcript import BoundingBox, Line
 
@@ -37,8 +37,7 @@ def page_xml_of(image: TranscribedImage) -> bytes:
 def _add_line(region: Element, line: Line) -> None:
     element = add(region, "TextLine", {"id": f"line_{line.index}"})
     add(element, "Coords", {"points": _corners(line.bbox)})
-    confidence = None if line.confidence is None else f"{line.confidence:.4f}"
-    add(add(element, "TextEquiv", {"conf": confidence}), "Unicode", text=line.text)
+    add(add(element, "TextEquiv", {"conf": written(line.confidence)}), "Unicode", text=line.text)
 
 
 def _corners(box: BoundingBox) -> str:

@@ -56,6 +56,11 @@ class TranscribedImage:
         )
 
 
+def written(confidence: float | None) -> str | None:
+    """A confidence in [0, 1] as these forms write it; None where it is unknown."""
+    return None if confidence is None else f"{confidence:.4f}"
+
+
 def words_of(line: Line) -> Sequence[Word]:
     """The words of a line; where they are not told apart, all of it is one, and where nothing was read, none."""
     if line.words or not line.text.strip():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from api.transcribed import TranscribedImage
+from api.transcribed import TranscribedImage, written
 
 #: What divides cells or rows, and what some take for it.
 _DIVIDES = re.compile("[\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -22,8 +22,8 @@ def _rows(images: Sequence[TranscribedImage]) -> Iterator[Sequence[object]]:
         for line in image.lines:
             box = line.bbox
             place = (box.xmin, box.ymin, box.xmax - box.xmin, box.ymax - box.ymin)
-            confidence = "" if line.confidence is None else f"{line.confidence:.4f}"
-            yield image.number, image.name, line.index, *place, confidence, ",".join(line.flags), line.text
+            read = (written(line.confidence) or "", ",".join(line.flags), line.text)
+            yield image.number, image.name, line.index, *place, *read
 
 
 def _cell(value: object) -> str:

@@ -14,8 +14,10 @@ from core.errors import InvalidImage
 from tests.domain import MODEL
 from tests.fakes import SilentObserver
 from worker.finisher import Finisher
+from worker.lease import Heartbeat
 from worker.live_texts import LiveTexts
 from worker.recognizer import LinePixels, Recognizer
+from worker.tickets import Tickets
 from worker.transcription import Decoder, Transcription
 
 
@@ -50,6 +52,11 @@ def pumped(transcription: Transcription) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def heartbeat_of(transcription: Transcription) -> Heartbeat:
+    """The heartbeat of a worker of one model, for a test to beat."""
+    return Heartbeat(transcription.worker_id, [transcription], Finisher(), Tickets([transcription.model]))
 
 
 class FakeDecoder:

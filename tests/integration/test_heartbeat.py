@@ -17,7 +17,7 @@ from core.settings import settings
 from tests.domain import MODEL, new_caller, read, rows, submit_lines
 from tests.fakes import FakeRecognizer
 from tests.waiting import wait_until
-from tests.workers import FakeDecoder, worker_of
+from tests.workers import FakeDecoder, heartbeat_of, worker_of
 from worker.finisher import Finisher
 from worker.lease import Heartbeat
 from worker.recognizer import LinePixels
@@ -57,10 +57,6 @@ def _wait(event: threading.Event) -> None:
     event.wait(20)
 
 
-def _heartbeat(transcription: Transcription) -> Heartbeat:
-    return Heartbeat(transcription.worker_id, [transcription], Finisher(), Tickets([MODEL]))
-
-
 def _idle_heartbeat(worker_id: str, finisher: Finisher | None = None) -> Heartbeat:
     return Heartbeat(worker_id, [], finisher or Finisher(), Tickets([]))
 
@@ -83,7 +79,7 @@ def test_a_worker_whose_model_makes_no_step_ends_itself(monkeypatch: pytest.Monk
     now = settings().model_copy(update={"stall_s": 0.05})
     monkeypatch.setattr("worker.lease.settings", lambda: now)
     with reading(2) as (transcription, _):
-        heartbeat = _heartbeat(transcription)
+        heartbeat = heartbeat_of(transcription)
 
         def ends() -> bool:
             try:
@@ -97,7 +93,7 @@ def test_a_worker_whose_model_makes_no_step_ends_itself(monkeypatch: pytest.Monk
 
 def test_a_worker_that_reads_is_left_alone() -> None:
     with reading(2) as (transcription, _):
-        _heartbeat(transcription).beat()
+        heartbeat_of(transcription).beat()
 
 
 @pytest.fixture
@@ -188,7 +184,7 @@ def test_a_cancel_whose_notice_was_lost_is_found_at_the_next_heartbeat() -> None
     with reading(2) as (transcription, _):
         cancel(caller, str(rows("SELECT id FROM jobs")[0][0]))
         assert len(transcription.held()) == 2
-        _heartbeat(transcription).beat()
+        heartbeat_of(transcription).beat()
         assert transcription.held() == []
 
 
@@ -197,7 +193,7 @@ def test_what_was_taken_away_is_dropped_at_the_next_heartbeat_and_nothing_else()
         gone, kept = transcription.held()
         give_back([gone])
         claim("wrk_other", MODEL, most=1)
-        _heartbeat(transcription).beat()
+        heartbeat_of(transcription).beat()
         assert transcription.held() == [kept]
 
 

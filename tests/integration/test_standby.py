@@ -12,17 +12,15 @@ import pytest
 from redis import Redis
 
 from core import leases, notices, queue, standby
+from core.accounts import Caller
 from core.redis_address import redis_client
 from core.states import Priority
 from tests.domain import MODEL, new_caller, rows, submit_lines
 from tests.fakes import FakeRecognizer
 from tests.standby import hearing, standing_by
 from tests.waiting import wait_until
-from tests.workers import FakeDecoder, worker_of
-from worker.finisher import Finisher
-from worker.lease import Heartbeat
+from tests.workers import FakeDecoder, heartbeat_of, worker_of
 from worker.recognizer import LinePixels
-from worker.tickets import Tickets
 from worker.transcription import Transcription
 
 
@@ -179,26 +177,31 @@ def test_what_is_claimed_and_not_decoded_takes_room() -> None:
 
 
 def test_a_worker_without_room_leaves_what_comes_to_others() -> None:
-    caller, may_step = new_caller(), threading.Event()
-    submit_lines(caller, 11)
-    with worker_of(FakeRecognizer(rows=2, on_step=lambda: _wait(may_step))) as transcription:
-        transcription.pumps.pump()
-        wait_until(lambda: not transcription.batcher.has_room())
-        with hearing(transcription.worker_id):
-            _heartbeat(transcription).beat()
-            assert standby.wake(MODEL, most=1) == 0
+    with without_room(new_caller(), rows=2, lines=11) as (transcription, may_step), hearing(transcription.worker_id):
+        heartbeat_of(transcription).beat()
+        assert standby.wake(MODEL, most=1) == 0
+        may_step.set()
+        wait_until(transcription.batcher.has_room)
+        heartbeat_of(transcription).beat()
+        assert standby.wake(MODEL, most=1) == 1
+
+
+@contextmanager
+def without_room(caller: Caller, *, rows: int = 8, lines: int = 40) -> Iterator[tuple[Transcription, threading.Event]]:
+    """A worker that has claimed all it may of so many bulk lines; it makes steps once the event is set."""
+    may_step = threading.Event()
+
+    def step() -> None:
+        may_step.wait(20)
+
+    submit_lines(caller, lines, priority=Priority.BULK)
+    with worker_of(FakeRecognizer(rows=rows, on_step=step)) as transcription:
+        try:
+            transcription.pumps.wake()
+            wait_until(lambda: not transcription.batcher.has_room())
+            yield transcription, may_step
+        finally:
             may_step.set()
-            wait_until(transcription.batcher.has_room)
-            _heartbeat(transcription).beat()
-            assert standby.wake(MODEL, most=1) == 1
-
-
-def _wait(event: threading.Event) -> None:
-    event.wait(20)
-
-
-def _heartbeat(transcription: Transcription) -> Heartbeat:
-    return Heartbeat(transcription.worker_id, [transcription], Finisher(), Tickets([]))
 
 
 def test_a_worker_stands_by_again_after_a_flush() -> None:
@@ -206,7 +209,7 @@ def test_a_worker_stands_by_again_after_a_flush() -> None:
         transcription.pumps.pump()
         redis_client().flushall()
         assert standby.wake(MODEL, most=1) == 0
-        _heartbeat(transcription).beat()
+        heartbeat_of(transcription).beat()
         assert standby.wake(MODEL, most=1) == 1
 
 
@@ -217,17 +220,14 @@ def test_a_worker_that_stops_hands_on_what_it_is_woken_for() -> None:
         transcription.pumps.stop()
         transcription.pumps.wake()
         wait_until(lambda: queue.waiting_tickets(MODEL) == 1)
-        _heartbeat(transcription).beat()
+        heartbeat_of(transcription).beat()
         assert standby.wake(MODEL, most=1) == 0
     assert rows("SELECT attempt FROM images") == [(0,)]
 
 
 def test_more_that_is_interactive_than_a_slice_is_handed_on() -> None:
-    caller, may_step = new_caller(), threading.Event()
-    submit_lines(caller, 40, priority=Priority.BULK)
-    with worker_of(FakeRecognizer(rows=8, on_step=lambda: _wait(may_step))) as transcription:
-        transcription.pumps.wake()
-        wait_until(lambda: not transcription.batcher.has_room())
+    caller = new_caller()
+    with without_room(caller) as (transcription, may_step):
         urgent = submit_lines(caller, 20, priority=Priority.INTERACTIVE)
         redis_client().delete(queue.queue_name(MODEL))
         ticket = threading.Thread(target=transcription.pumps.pump)
@@ -240,15 +240,10 @@ def test_more_that_is_interactive_than_a_slice_is_handed_on() -> None:
 
 
 def test_a_worker_that_was_filled_up_hands_on_what_it_is_woken_for() -> None:
-    caller, may_step = new_caller(), threading.Event()
-    submit_lines(caller, 40)
-    with worker_of(FakeRecognizer(rows=8, on_step=lambda: _wait(may_step))) as transcription:
-        transcription.pumps.wake()
-        wait_until(lambda: not transcription.batcher.has_room())
+    with without_room(new_caller()) as (transcription, _):
         redis_client().delete(queue.queue_name(MODEL))
         transcription.pumps.wake()
         wait_until(lambda: queue.waiting_tickets(MODEL) == 1)
-        may_step.set()
 
 
 def test_a_model_in_a_folder_with_a_space_is_woken_by_its_name() -> None:
